@@ -1,0 +1,81 @@
+# make demo and make test do all of their own set-up. What they keep lies in
+# .cutout, apart from what you use.
+
+export CUTOUT_HOME ?= $(CURDIR)/.cutout
+export CGO_ENABLED ?= 0
+GO      ?= go
+BIN     := $(CURDIR)/bin
+
+# clobberfree makes the runtime overwrite memory that it frees, the last place
+# in which a copy of a value could outlive its request.
+LDFLAGS := -s -w -X runtime.godebugDefault=clobberfree=1
+GOBUILD := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+TOOL    := $(GO) tool -modfile=tools/go.mod
+
+# What the tests call besides Go.
+TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv
+
+.PHONY: all build setup demo test unit vm-test lint vuln bench attack fuzz test-kvm test-long cross clean
+
+all: build
+
+build:
+	$(GOBUILD) -o $(BIN)/ ./cmd/cutout ./cmd/cutout-agent
+
+setup: build
+	$(BIN)/cutout setup
+
+demo:
+	tools/prepare.sh qemu-system-x86_64
+	@$(MAKE) --no-print-directory setup
+	$(GO) run -trimpath ./examples/demo $(BIN)/cutout
+
+test:
+	tools/prepare.sh $(TEST_PROGRAMS)
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory unit attack fuzz vm-test
+
+# The tests of each package, with the race detector.
+unit:
+	$(GO) vet ./...
+	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /vm/)
+
+# Tests that start machines: they want the processor for themselves.
+vm-test:
+	CUTOUT=$(BIN)/cutout $(GO) test -trimpath -p 1 -timeout 12m ./internal/vm/... ./test/e2e/...
+
+attack:
+	$(GO) test -trimpath -timeout 5m ./test/attack/...
+
+# Each fuzz target for FUZZTIME.
+FUZZTIME ?= 5s
+fuzz:
+	tools/fuzz.sh $(FUZZTIME)
+
+# The KVM path, in an emulated machine with nested virtualisation. Slow.
+test-kvm: setup
+	CUTOUT=$(BIN)/cutout CUTOUT_TEST_KVM=1 $(GO) test -trimpath -v -timeout 45m ./test/kvm
+
+test-long: setup unit attack vm-test
+	$(MAKE) fuzz FUZZTIME=2m
+
+bench: setup
+	$(GO) run -trimpath ./bench $(BIN)/cutout
+
+lint:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	@test -z "$$($(TOOL) gofumpt -l .)" || { $(TOOL) gofumpt -l .; exit 1; }
+	$(TOOL) staticcheck ./...
+
+# Asks vuln.go.dev, so it is not part of lint.
+vuln:
+	$(TOOL) govulncheck ./...
+
+# Platforms that are not tested must still compile.
+cross:
+	GOOS=linux GOARCH=arm64 $(GO) vet ./...
+	GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/cutout
+
+clean:
+	rm -rf $(BIN) $(CUTOUT_HOME)
