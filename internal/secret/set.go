@@ -1,0 +1,132 @@
+package secret
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cutoutdev/cutout/internal/hostname"
+)
+
+// A Set is an immutable snapshot of a sandbox's secrets. The nil Set is
+// empty.
+type Set struct {
+	all []*Secret
+}
+
+// Lengths of a placeholder: shorter ones turn up by chance, longer ones do
+// not fit every header.
+const (
+	minPlaceholder = 8
+	maxPlaceholder = 1024
+)
+
+// NewSet checks secrets against each other and returns them as a set. It
+// refuses two secrets of one name, and placeholders that are too short, too
+// long, hold control characters or spaces, or are part of one another. It
+// refuses a value that holds a placeholder, which would be sent on as text
+// that looks like one, and a placeholder that holds a value in any form,
+// which would show the guest the value.
+func NewSet(secrets []*Secret) (*Set, error) {
+	for i, s := range secrets {
+		if s.Name == "" || len(s.Hosts) == 0 {
+			return nil, fmt.Errorf("secret %q needs a name and a host", s.Name)
+		}
+		if err := checkPlaceholder(s.Placeholder); err != nil {
+			return nil, fmt.Errorf("placeholder of %s %w", s.Name, err)
+		}
+		for _, other := range secrets[:i] {
+			switch {
+			case other.Name == s.Name:
+				return nil, fmt.Errorf("secret %s is given twice", s.Name)
+			case other.Placeholder == s.Placeholder:
+				return nil, fmt.Errorf("%s and %s have the same placeholder", other.Name, s.Name)
+			case strings.Contains(other.Placeholder, s.Placeholder):
+				return nil, fmt.Errorf("placeholder of %s is part of that of %s", s.Name, other.Name)
+			case strings.Contains(s.Placeholder, other.Placeholder):
+				return nil, fmt.Errorf("placeholder of %s is part of that of %s", other.Name, s.Name)
+			}
+		}
+	}
+	if err := checkValues(secrets); err != nil {
+		return nil, err
+	}
+	return &Set{all: secrets}, nil
+}
+
+// checkValues compares values and placeholders, the values where they lie.
+func checkValues(secrets []*Secret) error {
+	needles, err := NewNeedles(secrets)
+	if err != nil {
+		return err
+	}
+	defer needles.Close()
+	for _, p := range secrets {
+		h, _, found, err := needles.Next([]byte(p.Placeholder), true)
+		switch {
+		case err != nil:
+			return err
+		case found:
+			return fmt.Errorf("placeholder of %s holds the value of %s", p.Name, needles.Form(h.ID).Secret.Name)
+		}
+		for _, v := range secrets {
+			if v.Value.contains(p.Placeholder) {
+				return fmt.Errorf("value of %s holds the placeholder of %s", v.Name, p.Name)
+			}
+		}
+	}
+	return nil
+}
+
+func checkPlaceholder(p string) error {
+	switch {
+	case len(p) < minPlaceholder:
+		return fmt.Errorf("is shorter than %d bytes", minPlaceholder)
+	case len(p) > maxPlaceholder:
+		return fmt.Errorf("is longer than %d bytes", maxPlaceholder)
+	case strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+		return fmt.Errorf("holds spaces, control or non-ASCII characters")
+	}
+	return nil
+}
+
+// All returns the secrets. Callers must not change the slice.
+func (s *Set) All() []*Secret {
+	if s == nil {
+		return nil
+	}
+	return s.all
+}
+
+// HasHost reports whether name is a host of some secret, at any port.
+func (s *Set) HasHost(name hostname.Name) bool {
+	for _, x := range s.All() {
+		if x.HasHost(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// ForHost returns the secrets bound to name, at any port: those whose values
+// a response of that host may hold.
+func (s *Set) ForHost(name hostname.Name) []*Secret {
+	var out []*Secret
+	for _, x := range s.All() {
+		if x.HasHost(name) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// HasPort reports whether some secret may go to a host at port.
+func (s *Set) HasPort(port uint16) bool {
+	for _, x := range s.All() {
+		for _, h := range x.Hosts {
+			if h.Port == 0 || h.Port == port {
+				return true
+			}
+		}
+	}
+	return false
+}
