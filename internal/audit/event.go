@@ -1,0 +1,42 @@
+// Package audit records what the boundary did: one JSON line per event,
+// chained by a keyed hash so that a line cannot be changed or removed
+// without notice.
+//
+// An event never holds a value: it is made from the guest's bytes, before
+// substitution. Text that the guest chose is escaped by the JSON encoding
+// and again wherever it is printed.
+package audit
+
+import (
+	"time"
+
+	"github.com/cutoutdev/cutout/internal/policy"
+)
+
+// The kinds of event.
+const (
+	Substituted = "substituted" // a value was written upstream
+	Refused     = "refused"     // a request was answered with a refusal
+	Carried     = "carried"     // a placeholder passed as the inert text it is
+	Scrubbed    = "scrubbed"    // a value was taken out of a response
+	Denied      = "denied"      // a flow was not let through
+	Resolved    = "resolved"    // a name was answered
+	Aborted     = "aborted"     // a message was left visibly incomplete
+	Spliced     = "spliced"     // a TLS connection passed unopened
+	Lifecycle   = "lifecycle"   // the sandbox started, stopped or failed
+)
+
+// An Event is one line of the log. Empty fields are left out.
+type Event struct {
+	Time    time.Time     `json:"time"`
+	Event   string        `json:"event"`
+	Reason  policy.Reason `json:"reason,omitempty"`
+	Secret  string        `json:"secret,omitempty"`  // the secret's name
+	Surface string        `json:"surface,omitempty"` // header, basic, query, path, body, …
+	Host    string        `json:"host,omitempty"`
+	Dst     string        `json:"dst,omitempty"` // address:port that the guest dialled
+	Method  string        `json:"method,omitempty"`
+	Path    string        `json:"path,omitempty"`   // without the query
+	Detail  string        `json:"detail,omitempty"` // one clause for people
+	Count   int           `json:"count,omitempty"`  // equal events in this line; 0 = 1
+}
