@@ -1,0 +1,34 @@
+package netstack
+
+import "sync"
+
+// The sandbox's memory for TCP buffers. Half is shared out: a connection gets
+// at most maxBuffer per direction and at most a sixteenth of what is left, so
+// the first hundred are fast and none takes all. Who comes when nothing is
+// left gets minBuffer, and MaxTCP of those fill the other half.
+const (
+	adaptiveBudget = 96 << 20
+	maxBuffer      = 1 << 20
+	minBuffer      = 12 << 10
+)
+
+// A budget counts the bytes of connections' buffers.
+type budget struct {
+	mu   sync.Mutex
+	used int
+}
+
+// take returns the size of both buffers of a new connection.
+func (b *budget) take() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	size := min(maxBuffer, max(minBuffer, (adaptiveBudget-b.used)/2/16))
+	b.used += 2 * size
+	return size
+}
+
+func (b *budget) give(size int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= 2 * size
+}
