@@ -1,0 +1,216 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/hello"
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/policy"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+const (
+	// maxFlows is how many flows a sandbox may have at once: at the 64 KB
+	// that an idle one costs they fill two thirds of its 192 MiB of buffers.
+	maxFlows = 2048
+	// maxRequests is how many requests a sandbox may have in progress. HTTP/1
+	// cannot have more; HTTP/2 could have a hundred times as many, each with
+	// a head of up to 64 KiB and four goroutines.
+	maxRequests = maxFlows
+	// silence is how long the first word of a guest is waited for before an
+	// unpinned address is dialled: clients that speak first do so within a
+	// round trip of their own machine, clients that do not wait for a server.
+	silence = 300 * time.Millisecond
+	// dialLimit is what Linux needs for three lost SYNs (1+2+4 s) and a
+	// distant server.
+	dialLimit = 15 * time.Second
+)
+
+// A flow is one TCP connection of the guest.
+type flow struct {
+	*Proxy
+	ctx   context.Context
+	dst   netip.AddrPort // that the guest dialled
+	to    netip.AddrPort // that is dialled for it
+	named hostname.Name  // whose --connect-to address dst is, or ""
+	set   *secret.Set    // when the flow began
+	guest net.Conn       // nil until accepted
+}
+
+// ServeTCP handles f until it ends or ctx is done. It calls exactly one of
+// f.Accept and f.Refuse.
+func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
+	defer p.flows.Add(-1)
+	n := p.flows.Add(1)
+	fl := &flow{Proxy: p, ctx: ctx, dst: unmap(f.Dst), set: p.cfg.Secrets()}
+	reason := fl.route()
+	if n > maxFlows {
+		reason = policy.LimitReached
+	}
+	if reason != policy.None {
+		f.Refuse()
+		fl.denied(reason, fl.named, "")
+		return
+	}
+
+	// Upstream first, so that the guest's SYN meets the same fate as it
+	// would without us. Not where TLS may turn out to ask for a secret's
+	// host at an address that was not resolved for it: nobody dials that.
+	var up net.Conn
+	if fl.pinnedForSecret() || !fl.set.HasPort(fl.dst.Port()) {
+		var err error
+		if up, err = fl.dial(); err != nil {
+			f.Refuse()
+			fl.denied(policy.UpstreamFailed, fl.named, "")
+			return
+		}
+		defer up.Close()
+	}
+	guest, err := f.Accept()
+	if err != nil {
+		return
+	}
+	defer guest.Close()
+	fl.guest = guest
+	defer context.AfterFunc(ctx, func() { reset(guest) })()
+	fl.serve(up)
+}
+
+// serve looks at who speaks first and what, and hands the connection on. up
+// is nil if nothing was dialled yet.
+func (f *flow) serve(up net.Conn) {
+	first, up, err := f.listen(up)
+	switch {
+	case err == errUpstream:
+		f.abort(policy.UpstreamFailed, "", "")
+		return
+	case err != nil:
+		f.abort(policy.MalformedRequest, "", "no whole ClientHello")
+		return
+	}
+	if up != nil {
+		defer up.Close()
+	}
+	switch first.Kind {
+	case hello.TLS:
+		f.serveTLS(first, up)
+	case hello.HTTP:
+		f.servePlain(first, up)
+	default:
+		f.splice(up)
+	}
+}
+
+var errUpstream = errors.New("dial upstream")
+
+// listen waits for the first word of either side and looks at what the guest
+// says. It dials if the guest says nothing. Nothing is consumed.
+func (f *flow) listen(up net.Conn) (hello.Hello, net.Conn, error) {
+	if up == nil {
+		guest, first, err := hello.Peek(f.ctx, f.guest, hello.Config{Silence: silence})
+		f.guest = guest
+		if err != nil || first.Kind != hello.Silent {
+			return first, nil, err
+		}
+		if up, err = f.dial(); err != nil {
+			return first, nil, errUpstream
+		}
+	}
+	ctx, spoken := context.WithCancel(f.ctx)
+	defer spoken()
+	server := &replay{Conn: up}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 4096)
+		n, err := up.Read(buf)
+		if server.head = buf[:n]; !timedOut(err) {
+			server.err = err
+			spoken()
+		}
+	}()
+	guest, first, err := hello.Peek(ctx, f.guest, hello.Config{})
+	f.guest = guest
+	up.SetReadDeadline(past)
+	<-done
+	up.SetReadDeadline(time.Time{})
+	if server.head == nil && server.err == nil {
+		return first, up, err
+	}
+	return first, server, err
+}
+
+// route is what is decided on addresses alone.
+func (f *flow) route() policy.Reason {
+	to, name, ok := f.cfg.ConnectTo(f.dst)
+	if ok {
+		f.to, f.named = to, name
+		return policy.None
+	}
+	f.to = f.dst
+	return f.cfg.Network.Address(f.dst.Addr()).Reason
+}
+
+// pinned is gate 2 for a new connection to name.
+func (f *flow) pinned(name hostname.Name) bool {
+	if name == "" {
+		return false
+	}
+	return name == f.named || f.cfg.Pins.Pinned(name, f.dst.Addr())
+}
+
+// pinnedForSecret reports whether the address was resolved for a host of
+// some secret.
+func (f *flow) pinnedForSecret() bool {
+	if f.set.HasHost(f.named) {
+		return true
+	}
+	for _, name := range f.cfg.Pins.Names(f.dst.Addr()) {
+		if f.set.HasHost(name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *flow) dial() (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(f.ctx, dialLimit)
+	defer cancel()
+	return f.cfg.Dial(ctx, f.to)
+}
+
+// splice relays the flow unopened, dialling first if need be.
+func (f *flow) splice(up net.Conn) {
+	if up == nil {
+		var err error
+		if up, err = f.dial(); err != nil {
+			f.abort(policy.UpstreamFailed, f.named, "")
+			return
+		}
+	}
+	defer context.AfterFunc(f.ctx, func() { reset(up) })()
+	splice(f.guest, up)
+}
+
+// abort ends an accepted connection with a RST.
+func (f *flow) abort(reason policy.Reason, host hostname.Name, detail string) {
+	reset(f.guest)
+	f.denied(reason, host, detail)
+}
+
+func (f *flow) denied(reason policy.Reason, host hostname.Name, detail string) {
+	f.audit(audit.Event{Event: audit.Denied, Reason: reason, Host: string(host), Dst: f.dst.String(), Detail: detail})
+}
+
+// audit records an event on which nothing depends. A log that fails stops
+// substitution, which asks for the result of its own event.
+func (f *flow) audit(e audit.Event) { f.cfg.Audit.Append(e) }
+
+func unmap(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}

@@ -1,0 +1,188 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+
+	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/policy"
+	"github.com/cutoutdev/cutout/internal/reframe"
+	"github.com/cutoutdev/cutout/internal/rewrite"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+// ServeHTTP handles one request, whatever kind of connection it came on.
+func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q, ok := s.read(r)
+	if !ok {
+		panic(http.ErrAbortHandler)
+	}
+	defer s.requests.Add(-1)
+	if s.requests.Add(1) > maxRequests {
+		q.refuse(w, refused(policy.LimitReached))
+		return
+	}
+	if no := q.judge(); no != nil {
+		q.refuse(w, no)
+		return
+	}
+	if s.gone() {
+		panic(http.ErrAbortHandler) // as a server that closed meanwhile
+	}
+	out := q.outgoing()
+	defer q.forget()
+	if no := q.substitute(out.Header); no != nil {
+		q.refuse(w, no)
+		return
+	}
+	q.forward(w, out)
+}
+
+// outgoing is the request as it goes on, its placeholders still in place.
+func (q *request) outgoing() *http.Request {
+	scheme := "http"
+	host := q.in.Host // plain: as the guest wrote it
+	if q.facts.TLS {
+		scheme, host = "https", q.upstreamHost()
+	}
+	u, _ := targetURL(scheme, host, q.target) // judged
+	out := &http.Request{
+		Method:        q.in.Method,
+		URL:           u,
+		Host:          host,
+		Header:        forwardable(q.in.Header),
+		ContentLength: q.in.ContentLength,
+	}
+	if q.in.ContentLength != 0 {
+		q.carry(out)
+	}
+	if _, ok := out.Header["User-Agent"]; !ok {
+		out.Header["User-Agent"] = nil // else net/http names itself
+	}
+	if q.searched() {
+		q.scannable(out.Header)
+	} else if q.upgrades != "" {
+		out.Header.Set("Connection", "Upgrade")
+		out.Header.Set("Upgrade", q.upgrades)
+	}
+	return out
+}
+
+// scannable asks for an answer in which values can be found: one that is not
+// compressed and not a slice, which may hold half of one. Ranges come later;
+// until then the whole is asked for, which RFC 9110 §14.2 always permits.
+func (q *request) scannable(h http.Header) {
+	if _, ok := h["Accept-Encoding"]; ok {
+		h["Accept-Encoding"] = []string{"identity"}
+	}
+	delete(h, "Range")
+	delete(h, "If-Range")
+}
+
+// upstreamHost is the connection's name and port in canonical form.
+func (q *request) upstreamHost() string {
+	return hostPort(q.facts.ServerName, q.facts.Port)
+}
+
+// substitute replaces the placeholders of q.swap in h by markers. What is to
+// be written is on record before it can be.
+func (q *request) substitute(h http.Header) *refusal {
+	if len(q.swap) == 0 {
+		return nil
+	}
+	if q.seal == nil {
+		return refused(policy.PlainHTTP) // unreachable while Decide holds
+	}
+	for i, o := range q.swap {
+		if slices.Contains(q.swap[:i], o) {
+			continue
+		}
+		e := q.event(audit.Substituted)
+		e.Secret, e.Surface = o.Secret.Name, surface(o.Position)
+		if err := q.cfg.Audit.Append(e); err != nil {
+			return refused(policy.AuditUnavailable)
+		}
+	}
+	err := q.rules.finder.Substitute(h,
+		func(s *secret.Secret) bool {
+			return slices.ContainsFunc(q.swap, func(o rewrite.Occurrence) bool { return o.Secret == s })
+		},
+		func(parts []secret.Part, enc secret.Encoding) (string, error) {
+			marker, err := q.seal.Register(parts, enc)
+			if err == nil {
+				q.markers = append(q.markers, marker)
+			}
+			return marker, err
+		})
+	if err != nil {
+		if q.gone() {
+			panic(http.ErrAbortHandler)
+		}
+		r := refused(policy.LimitReached)
+		r.detail = err.Error()
+		return r
+	}
+	return nil
+}
+
+// forget takes back the markers that were not used.
+func (q *request) forget() {
+	for _, m := range q.markers {
+		q.seal.Forget(m)
+	}
+}
+
+// forward sends out upstream and the answer back.
+func (q *request) forward(w http.ResponseWriter, out *http.Request) {
+	if q.in.ProtoMajor == 1 {
+		// An answer may begin before the body has ended.
+		http.NewResponseController(w).EnableFullDuplex()
+	}
+	if q.body != nil {
+		defer q.body.settle(w)
+	}
+	up, err := q.upstream()
+	if err != nil {
+		q.refuse(w, refused(policy.UpstreamFailed))
+		return
+	}
+	early := &interim{q: q, w: w}
+	ctx := httptrace.WithClientTrace(q.in.Context(), &httptrace.ClientTrace{Got1xxResponse: early.send})
+	resp, err := up.RoundTrip(out.WithContext(ctx))
+	early.stop()
+	if err != nil {
+		q.failed(w, err)
+		return
+	}
+	defer resp.Body.Close()
+	q.answered.Store(true)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		q.tunnel(w, out, resp)
+		return
+	}
+	q.respond(w, resp)
+}
+
+// failed answers a request that got no response. If the connection has
+// worked before and its server has merely closed it, the guest sees what it
+// would see without us and may try again.
+func (q *request) failed(w http.ResponseWriter, err error) {
+	if framing := new(reframe.Error); errors.As(err, &framing) {
+		// Its head has gone up; the message was left incomplete there.
+		no := refused(policy.MalformedRequest)
+		no.detail, no.aborted = string(framing.Reject.Fault), true
+		q.refuse(w, no)
+		return
+	}
+	if q.in.Context().Err() != nil || q.answered.Load() && q.in.ProtoMajor == 1 {
+		panic(http.ErrAbortHandler)
+	}
+	no := refused(policy.UpstreamFailed)
+	if errors.Is(err, context.DeadlineExceeded) {
+		no.detail = "it took too long"
+	}
+	q.refuse(w, no)
+}

@@ -1,0 +1,161 @@
+// Package proxy is the path of a connection from the guest to its upstream.
+//
+// A flow is decided on its address and pins, its first bytes are looked at,
+// and it becomes one of three things: an opaque splice, a plain HTTP
+// connection, or TLS that is opened here. On opened connections every request
+// is judged by [policy.Decide]; where all gates hold, placeholders are
+// replaced by markers that the seal swaps for values below net/http. What
+// comes back from a secret's host is searched for values.
+//
+// It promises: a value is written only to an upstream whose certificate was
+// verified for the name that the guest asked for, at an address pinned for
+// that name, in a request that names that host. One guest connection uses one
+// upstream connection; nothing is shared or pooled. Messages go through byte
+// for byte as far as net/http lets them, paths and queries always.
+//
+// It refuses rather than guesses: a refusal is an answer with a reason, a
+// message that cannot be completed is left visibly incomplete.
+//
+// The files in reading order: flow.go, splice.go, tls.go, plain.go, serve.go,
+// handler.go, request.go, respond.go, refuse.go.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/policy"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+// A Flow is a TCP connection that the guest wants to open.
+type Flow struct {
+	Src, Dst netip.AddrPort
+	// Accept completes the guest's handshake. Called at most once, and not
+	// after Refuse.
+	Accept func() (net.Conn, error)
+	// Refuse answers the guest's SYN with a RST. Called at most once, and
+	// not after Accept.
+	Refuse func()
+}
+
+// A Mode says which TLS connections are opened.
+type Mode uint8
+
+// The modes of --tls-intercept.
+const (
+	Auto Mode = iota // those to a host of some secret
+	All              // every one that names its server
+	Off              // none
+)
+
+// ParseMode reads auto, all or off.
+func ParseMode(s string) (Mode, error) {
+	switch s {
+	case "auto":
+		return Auto, nil
+	case "all":
+		return All, nil
+	case "off":
+		return Off, nil
+	}
+	return Auto, fmt.Errorf("unknown interception mode %q: use auto, all or off", s)
+}
+
+// Minter makes the certificate shown to the guest for name; *ca.Authority is
+// one.
+type Minter interface {
+	Leaf(name hostname.Name) (*tls.Certificate, error)
+}
+
+// Pins is gate 2; *pin.Table is one.
+type Pins interface {
+	Pinned(name hostname.Name, addr netip.Addr) bool
+	Names(addr netip.Addr) []hostname.Name
+}
+
+// Config is what a Proxy works with. Secrets, Store, CA, Pins, Audit and
+// Network are needed; the rest have useful zero values.
+type Config struct {
+	// Secrets returns the current set. It is called once for each flow and
+	// for each request, and must be quick; equal sets should be one pointer.
+	Secrets func() *secret.Set
+	Store   *secret.Store // where their values are
+	CA      Minter
+	Pins    Pins
+	Audit   *audit.Log
+	Network *policy.Network
+
+	// Dial opens an upstream connection; nil: a net.Dialer.
+	Dial func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
+	// ConnectTo maps an address that stands for a name of --connect-to. The
+	// result is exempt from Network and counts as a pin for name.
+	ConnectTo func(dst netip.AddrPort) (to netip.AddrPort, name hostname.Name, ok bool)
+
+	Roots       *x509.CertPool                          // that verify upstreams; nil: the host's
+	RootsFor    func(name hostname.Name) *x509.CertPool // instead of Roots where it returns one
+	Bypass      []hostname.Pattern                      // TLS never opened
+	OnViolation secret.Violation                        // where a secret has none of its own
+	Intercept   Mode
+	// Terminate ends the sandbox after a violation by a secret whose action
+	// is block-and-terminate. It must not wait for the flow. Nil: nothing.
+	Terminate func(reason policy.Reason)
+}
+
+// A Proxy handles the flows of one sandbox. Its methods may be called from
+// several goroutines.
+type Proxy struct {
+	cfg    Config
+	client transports
+	flows  atomic.Int64 // in progress
+	held   atomic.Int64 // bytes of responses held for scrubbing
+
+	requests atomic.Int64 // in progress
+
+	rulesMu sync.Mutex // serialises the making of rules
+	rules   atomic.Pointer[rules]
+}
+
+// New checks cfg. It silences the standard log of the process for good.
+func New(cfg Config) (*Proxy, error) {
+	if cfg.Secrets == nil || cfg.Store == nil || cfg.CA == nil || cfg.Pins == nil || cfg.Audit == nil || cfg.Network == nil {
+		return nil, errors.New("proxy configuration is incomplete")
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = dial
+	}
+	if cfg.ConnectTo == nil {
+		cfg.ConnectTo = func(netip.AddrPort) (netip.AddrPort, hostname.Name, bool) { return netip.AddrPort{}, "", false }
+	}
+	if cfg.Terminate == nil {
+		cfg.Terminate = func(policy.Reason) {}
+	}
+	for _, s := range cfg.Secrets().All() {
+		for _, h := range s.Hosts {
+			for _, b := range cfg.Bypass {
+				if b.Overlaps(h.Pattern) {
+					return nil, fmt.Errorf("bypass %s covers %s, a host of %s", b, h.Pattern, s.Name)
+				}
+			}
+		}
+	}
+	// net/http's client quotes what an upstream sends unasked, values and
+	// all, in the standard log; there is no other way to stop it.
+	log.SetOutput(io.Discard)
+	return &Proxy{cfg: cfg, client: newTransports()}, nil
+}
+
+func dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", dst.String())
+}

@@ -1,0 +1,264 @@
+package proxy
+
+import (
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/policy"
+	"github.com/cutoutdev/cutout/internal/rewrite"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+// A request is one request of the guest on an opened connection: what it
+// said, what is known about it and what is to be done with it.
+type request struct {
+	*session
+	in       *http.Request
+	rules    *rules // one snapshot of the secrets, DESIGN §5.8
+	facts    policy.Facts
+	target   string               // origin-form or "*", byte for byte
+	bound    bool                 // its host is one of some secret
+	upgrades string               // the protocol that it asks to change to
+	swap     []rewrite.Occurrence // placeholders to be replaced
+	markers  []string             // registered for it
+	body     *body                // nil if it has none
+	scrubs   []string             // secrets whose values were taken out of the answer
+}
+
+// read establishes the facts of a request. False: it is not one that may be
+// served.
+func (s *session) read(r *http.Request) (*request, bool) {
+	q := &request{session: s, in: r, rules: s.currentRules(), facts: s.facts}
+	if r.ProtoMajor == 2 {
+		q.target = r.RequestURI
+		a, err := hostname.ParseAuthority(r.Host)
+		// RFC 9113 §8.3.1: a client that writes HTTP/2 uses :authority, and
+		// net/http fills it from a Host field if it is missing. Either way
+		// a Host field is a second opinion.
+		q.facts.Authority, q.facts.AuthorityOK = a, err == nil && len(r.Header["Host"]) == 0
+	} else {
+		head, ok := s.frames.Claim(r)
+		if !ok {
+			return nil, false
+		}
+		q.target, q.upgrades = head.Origin(), head.Upgrade
+		q.facts.Authority, q.facts.AuthorityOK = head.Authority, head.AuthorityOK
+	}
+	q.bound = q.rules.set.HasHost(q.host())
+	return q, true
+}
+
+// host is the name that the request is for: on TLS that of the connection.
+func (q *request) host() hostname.Name {
+	if q.facts.TLS {
+		return q.facts.ServerName
+	}
+	return q.facts.Authority.Host
+}
+
+// searched reports whether the answer is searched for values: it is one of a
+// secret's host, or may be.
+func (q *request) searched() bool { return q.bound || q.scrubAlways }
+
+// judge decides what is to be done with the request. Nil: forward it, with
+// the placeholders of q.swap replaced.
+func (q *request) judge() *refusal {
+	if q.told != policy.None {
+		return refused(q.told)
+	}
+	if q.facts.TLS && !policy.SameAuthority(q.facts) {
+		return refused(policy.AuthorityMismatch) // one connection, one name
+	}
+	if r := q.wellFormed(); r != nil {
+		return r
+	}
+	if q.rules.err != nil && q.searched() {
+		r := refused(policy.LimitReached) // its answer could not be searched
+		r.detail = "no memory to search answers"
+		return r
+	}
+	found := q.rules.finder.Head(q.in.Method, q.in.RequestURI, q.in.Host, q.in.Header)
+	if len(found) > rewrite.MaxOccurrences {
+		r := refused(policy.TooMany)
+		r.secret, r.surface = found[0].Secret, surface(found[0].Position)
+		return r
+	}
+	for _, o := range found {
+		if r := q.judgeOne(o); r != nil {
+			r.secret, r.surface = o.Secret, surface(o.Position)
+			return r
+		}
+	}
+	if q.searched() && q.upgrades != "" {
+		return refused(policy.UpgradeRefused) // what follows could not be judged
+	}
+	return nil
+}
+
+// judgeOne decides about one placeholder in the head, the table of DESIGN §3.
+func (q *request) judgeOne(o rewrite.Occurrence) *refusal {
+	if o.Position.Never() {
+		return refused(policy.BadPosition)
+	}
+	if d := policy.Decide(q.facts, o.Secret.Hosts); !d.Substitute {
+		return q.violation(o, d.Reason)
+	}
+	if m := q.in.Method; strings.EqualFold(m, "TRACE") || strings.EqualFold(m, "TRACK") {
+		return refused(policy.TraceMethod)
+	}
+	switch {
+	case o.Position == rewrite.Basic:
+	case o.Position == rewrite.Header && rewrite.CredentialHeader(o.Field):
+	default:
+		r := refused(policy.SurfaceOff)
+		if o.Position == rewrite.Header {
+			r.detail = "header " + textproto.CanonicalMIMEHeaderKey(o.Field) + " is not one that carries credentials"
+		} else {
+			r.detail = "it stands in the " + surface(o.Position)
+		}
+		return r
+	}
+	q.swap = append(q.swap, o)
+	return nil
+}
+
+// violation is what happens to a placeholder whose secret may not be written.
+func (q *request) violation(o rewrite.Occurrence, reason policy.Reason) *refusal {
+	v := q.cfg.OnViolation
+	if o.Secret.OnViolation != nil {
+		v = *o.Secret.OnViolation
+	}
+	switch v.For(q.host()) {
+	case secret.Passthrough:
+		e := q.event(audit.Carried)
+		e.Secret, e.Surface, e.Reason = o.Secret.Name, surface(o.Position), reason
+		q.audit(e)
+		return nil
+	case secret.BlockAndTerminate:
+		r := refused(reason)
+		r.terminate = true
+		return r
+	}
+	return refused(reason)
+}
+
+// wellFormed refuses what net/http lets pass and cannot send on as it is.
+func (q *request) wellFormed() *refusal {
+	switch {
+	case q.in.Method == http.MethodConnect:
+		r := refused(policy.UpgradeRefused)
+		r.detail = "CONNECT"
+		return r
+	case !q.lengthAgrees():
+		r := refused(policy.MalformedRequest)
+		r.detail = "the Content-Length is not that of the body"
+		return r
+	}
+	if _, ok := targetURL("https", "", q.target); !ok {
+		r := refused(policy.MalformedRequest)
+		r.detail = "the path cannot be sent on as it is"
+		return r
+	}
+	return nil
+}
+
+// lengthAgrees checks what net/http does not for HTTP/2: that there is one
+// Content-Length at most, and none beside a head that ends the message. That
+// a body has its length is checked as it is read.
+func (q *request) lengthAgrees() bool {
+	declared := q.in.Header["Content-Length"]
+	switch len(declared) {
+	case 0:
+		return true
+	case 1:
+		return declared[0] == strconv.FormatInt(q.in.ContentLength, 10)
+	}
+	return false
+}
+
+// event begins an audit event about the request, from the guest's bytes.
+func (q *request) event(kind string) audit.Event {
+	return audit.Event{
+		Event:  kind,
+		Host:   string(q.host()),
+		Dst:    q.dst.String(),
+		Method: q.in.Method,
+		Path:   pathOf(q.target),
+	}
+}
+
+// targetURL is the URL that makes net/http write target byte for byte. Path
+// and query cannot be parsed for that: %2f becomes a slash as soon as one
+// other byte is not to url's liking.
+func targetURL(scheme, host, target string) (*url.URL, bool) {
+	u := &url.URL{Scheme: scheme, Host: host}
+	if !strings.HasPrefix(target, "//") {
+		u.Opaque = target
+		return u, target != ""
+	}
+	// An opaque part that begins with // would be taken for an authority.
+	path, query, found := strings.Cut(target, "?")
+	plain, err := url.PathUnescape(path)
+	if err != nil {
+		return nil, false
+	}
+	u.Path, u.RawPath = plain, path
+	u.RawQuery, u.ForceQuery = query, found && query == ""
+	return u, u.RequestURI() == target
+}
+
+// hopByHop are the fields that concern one connection, RFC 9110 §7.6.1, and
+// those of a proxy that the guest takes us for.
+var hopByHop = []string{
+	"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization",
+	"Proxy-Authenticate", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+// forwardable returns a copy of h without the fields of one hop.
+func forwardable(h http.Header) http.Header {
+	out := h.Clone()
+	for _, v := range h["Connection"] {
+		for name := range strings.SplitSeq(v, ",") {
+			out.Del(textproto.TrimString(name))
+		}
+	}
+	for _, name := range hopByHop {
+		delete(out, name)
+	}
+	if httpguts.HeaderValuesContainsToken(h["Te"], "trailers") {
+		out["Te"] = []string{"trailers"} // gRPC servers ask for it
+	}
+	return out
+}
+
+// surface is the word for p in events and refusals.
+func surface(p rewrite.Position) string {
+	switch p {
+	case rewrite.Header:
+		return "header"
+	case rewrite.Basic:
+		return "basic"
+	case rewrite.Query:
+		return "query"
+	case rewrite.Path:
+		return "path"
+	case rewrite.Body:
+		return "body"
+	case rewrite.Trailer:
+		return "trailer"
+	case rewrite.HeaderName:
+		return "header name"
+	case rewrite.Method:
+		return "method"
+	case rewrite.Authority:
+		return "authority"
+	}
+	return "fragment"
+}

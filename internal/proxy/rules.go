@@ -1,0 +1,45 @@
+package proxy
+
+import (
+	"runtime"
+
+	"github.com/cutoutdev/cutout/internal/rewrite"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+// rules are what is derived from one set of secrets. They are made once per
+// set: search tables cost more to build than most requests to search.
+type rules struct {
+	set      *secret.Set
+	finder   *rewrite.Finder
+	scrubber *rewrite.Scrubber // for every value of the set; nil if there is none
+	err      error             // why there is no scrubber although there are values
+}
+
+// currentRules returns the rules of the current set.
+func (p *Proxy) currentRules() *rules {
+	set := p.cfg.Secrets()
+	if r := p.rules.Load(); r != nil && r.set == set {
+		return r
+	}
+	p.rulesMu.Lock()
+	defer p.rulesMu.Unlock()
+	if r := p.rules.Load(); r != nil && r.set == set {
+		return r
+	}
+	r := newRules(set)
+	p.rules.Store(r)
+	return r
+}
+
+func newRules(set *secret.Set) *rules {
+	r := &rules{set: set, finder: rewrite.NewFinder(set.All())}
+	if len(set.All()) == 0 {
+		return r
+	}
+	if r.scrubber, r.err = rewrite.NewScrubber(set.All()); r.err == nil {
+		// Requests that began under an older set still hold its rules.
+		runtime.AddCleanup(r, (*rewrite.Scrubber).Close, r.scrubber)
+	}
+	return r
+}
