@@ -1,0 +1,179 @@
+package config
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/google/go-cmp/cmp"
+)
+
+func pattern(t testing.TB, s string) hostname.Pattern {
+	t.Helper()
+	p, err := hostname.ParsePattern(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestParseSecret(t *testing.T) {
+	tests := map[string]SecretFlag{
+		"T@api.example.com": {"T", Source{"env", "T"}, []secret.Host{{Pattern: pattern(t, "api.example.com"), Port: 443}}},
+		"T@API.Example.com.,*.b.example:8443,c.example:*": {"T", Source{"env", "T"}, []secret.Host{
+			{Pattern: pattern(t, "api.example.com"), Port: 443},
+			{Pattern: pattern(t, "*.b.example"), Port: 8443},
+			{Pattern: pattern(t, "c.example")},
+		}},
+		"T=env:OTHER@a.example": {"T", Source{"env", "OTHER"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}},
+	}
+	for in, want := range tests {
+		got, err := ParseSecret(in)
+		if err != nil {
+			t.Errorf("%s: %v", in, err)
+		} else if d := cmp.Diff(want, got, cmp.Comparer(func(a, b hostname.Pattern) bool { return a == b })); d != "" {
+			t.Errorf("%s: %s", in, d)
+		}
+	}
+}
+
+// TestInlineValueIsNotRepeated: whatever a user writes where a value does
+// not belong must not come back in the error, which lands in logs.
+func TestInlineValueIsNotRepeated(t *testing.T) {
+	const value = "hunter2-swordfish"
+	for _, in := range []string{
+		"T=" + value + "@api.example.com",
+		"T=" + value,
+		"T=env:" + value + "@api.example.com",
+		"T=ghp:" + value + "@api.example.com",
+		"T=file:" + value + "@api.example.com",
+		"T=pa@" + value,
+		value + "@api.example.com",
+		value,
+	} {
+		_, err := ParseSecret(in)
+		if err == nil {
+			t.Errorf("%q was accepted", in)
+		} else if text := err.Error() + Hint(err); strings.Contains(text, value) {
+			t.Errorf("error repeats the value: %s", text)
+		} else if Hint(err) == "" {
+			t.Errorf("no hint with %q", err)
+		}
+	}
+}
+
+func TestParseSecretRefuses(t *testing.T) {
+	for _, in := range []string{
+		"", "@a.example", "T@", "T", "T@*", "T@*.com", "T@*.github.io", "T@good.*", "T@a.example,", "T@127.0.0.1",
+		"T@a.example:0", "T@a.example:65536", "T@a.example:https", "T@a_b c", "1T@a.example", "T U@a.example",
+	} {
+		if f, err := ParseSecret(in); err == nil {
+			t.Errorf("%q was accepted: %+v", in, f)
+		}
+	}
+}
+
+// TestCheckHandover holds every form of ATTACKS C11's second half.
+func TestCheckHandover(t *testing.T) {
+	const value = `s3cr3t/"V&lue"+%` // needs escaping in every form
+	b64 := base64.StdEncoding
+	holds := map[string]string{
+		"raw":            "curl -H 'Authorization: Bearer " + value + "'",
+		"query":          url.QueryEscape(value),
+		"query lower":    strings.ToLower(url.QueryEscape(strings.ToUpper("x") + value)),
+		"path":           url.PathEscape(value),
+		"json":           fmt.Sprintf("%q", value),
+		"hex":            hex.EncodeToString([]byte(value)),
+		"HEX":            strings.ToUpper(hex.EncodeToString([]byte(value))),
+		"base64":         b64.EncodeToString([]byte(value)),
+		"base64 basic 1": b64.EncodeToString([]byte("u:" + value)),
+		"base64 basic 2": b64.EncodeToString([]byte("me:" + value)),
+		"base64 basic 3": b64.EncodeToString([]byte("use:" + value + "tail")),
+		"base64 url":     base64.RawURLEncoding.EncodeToString([]byte("xyz" + value)),
+		"html":           `<a href="s3cr3t/&#34;V&amp;lue&#34;+%">`,
+	}
+	for name, text := range holds {
+		err := CheckHandover("T", []byte(value), []Text{{"the command", text}})
+		if err == nil {
+			t.Errorf("%s: not found in %q", name, text)
+		} else if strings.Contains(err.Error()+Hint(err), value) {
+			t.Errorf("%s: the error repeats the value", name)
+		}
+	}
+	for _, text := range []string{"", "curl $T", "$MSB_T", b64.EncodeToString([]byte("another text altogether"))} {
+		if err := CheckHandover("T", []byte(value), []Text{{"the command", text}}); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestBuild(t *testing.T) {
+	env := map[string]string{"TOK": "value-of-t", "EMPTY": "", "LANG": "C", "LEAK": "xvalue-of-tx"}
+	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+
+	r := Run{
+		Secrets: []string{"TOK@a.example"}, OnViolation: []string{"block", "TOK=passthrough:b.example"},
+		Env: []string{"A=1", "LANG", "UNSET"}, Memory: "2g", CPUs: 2,
+		ConnectTo: []string{"a.example:443=127.0.0.1:8443"}, Nameservers: []string{"::1", "127.0.0.1:5353"},
+	}
+	spec, values, err := r.Build(lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(values[0].Data); got != "value-of-t" || spec.Secrets[0].Placeholder != "$MSB_TOK" {
+		t.Errorf("got value %q and placeholder %q", got, spec.Secrets[0].Placeholder)
+	}
+	if d := cmp.Diff([]string{"A=1", "LANG=C"}, spec.Guest.Env); d != "" {
+		t.Error(d)
+	}
+	if spec.Machine.MemoryMiB != 2048 || spec.Machine.CPUs != 2 || spec.OnViolation.Action != secret.Block {
+		t.Errorf("got %+v", spec)
+	}
+	if spec.Net.ConnectTo[0].To != netip.MustParseAddrPort("127.0.0.1:8443") || spec.Net.Nameservers[0].Port() != 53 {
+		t.Errorf("got %+v", spec.Net)
+	}
+
+	bad := map[string]Run{
+		"is not set":        {Secrets: []string{"MISSING@a.example"}},
+		"is empty":          {Secrets: []string{"EMPTY@a.example"}},
+		"given twice":       {Secrets: []string{"TOK@a.example", "TOK@b.example"}},
+		"is a secret":       {Secrets: []string{"TOK@a.example"}, Env: []string{"TOK"}},
+		"in -e LEAK":        {Secrets: []string{"TOK@a.example"}, Env: []string{"LEAK"}},
+		"in the command":    {Secrets: []string{"TOK@a.example"}, Args: []string{"sh", "-c", "echo value-of-t"}},
+		"no secret U":       {Placeholders: []string{"U=placeholder"}},
+		"shorter than 8":    {Secrets: []string{"TOK@a.example"}, Placeholders: []string{"TOK=short"}},
+		"must be inter":     {Secrets: []string{"TOK@a.example"}, Bypass: []string{"*.b.example", "a.example"}},
+		"must be absolute":  {Dir: "tmp"},
+		"invalid memory":    {Memory: "lots"},
+		"below 128 MiB":     {Memory: "64m"},
+		"writable":          {Volumes: []string{"/tmp:/tmp"}},
+		"no such file":      {Volumes: []string{"/does/not/exist:/x:ro"}},
+		"unknown --tls-":    {Intercept: "some"},
+		"invalid --connect": {ConnectTo: []string{"a.example=127.0.0.1:1"}},
+		"invalid --dns-":    {Nameservers: []string{"resolver"}},
+		"unknown action":    {OnViolation: []string{"explode"}},
+		"read CA bundle":    {UpstreamCAs: []string{"/does/not/exist"}},
+		"holds no cert":     {UpstreamCAs: []string{"/dev/null"}},
+	}
+	for want, r := range bad {
+		if _, _, err := r.Build(lookup); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error with %q, got %v", want, err)
+		} else if strings.Contains(err.Error(), "value-of-t") {
+			t.Errorf("%q repeats the value", err)
+		}
+	}
+}
+
+func TestParseMemory(t *testing.T) {
+	for in, want := range map[string]int{"512": 512, "512m": 512, "512M": 512, "512MiB": 512, "1g": 1024, "2G": 2048} {
+		if got, err := ParseMemory(in); got != want || err != nil {
+			t.Errorf("%s: got %d, %v", in, got, err)
+		}
+	}
+}

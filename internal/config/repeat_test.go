@@ -1,0 +1,57 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// Wherever a shell puts a value, no error may repeat it: errors end up in
+// logs that many people read.
+func TestErrorsDoNotRepeatValues(t *testing.T) {
+	const value = "ghp_0123456789abcdefABCDEF"
+	env := map[string]string{"API_KEY": value}
+	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	for name, r := range map[string]Run{
+		"--connect-to":                {ConnectTo: []string{value}},
+		"--connect-to port":           {ConnectTo: []string{"a.example:443=" + value}},
+		"--dns-nameserver":            {Nameservers: []string{value}},
+		"--tls-intercept":             {Intercept: value},
+		"--tls-bypass":                {Bypass: []string{value}},
+		"--tls-upstream-ca-cert":      {UpstreamCAs: []string{value}},
+		"--tls-upstream-ca-cert-for":  {UpstreamCAFor: []string{value}},
+		"--tls-upstream-ca-cert-for=": {UpstreamCAFor: []string{"a.example=" + value}},
+		"-m":                          {Memory: value},
+		"-v":                          {Volumes: []string{value}},
+		"-v source":                   {Volumes: []string{value + ":/x:ro"}},
+		"-w":                          {Dir: value},
+		"-u":                          {User: value},
+		"-e":                          {Env: []string{"A=" + value}},
+		"-e without name":             {Env: []string{"=" + value}},
+		"-e as a name":                {Env: []string{"A_" + value + "=1"}},
+		"-e missing":                  {Env: []string{value}},
+		"--on-violation":              {OnViolation: []string{value}},
+		"--on-violation action":       {OnViolation: []string{"API_KEY=" + value}},
+		"--on-violation name":         {OnViolation: []string{value + "=block"}},
+		"--placeholder":               {Placeholders: []string{"API_KEY=" + value}},
+		"--placeholder name":          {Placeholders: []string{value + "=some-placeholder"}},
+		"another --secret's host":     {Secrets: []string{"B@" + value}},
+		"a --secret's port":           {Secrets: []string{"API_KEY@a.example:" + value}},
+		"a --secret's pattern":        {Secrets: []string{"API_KEY@*." + value + "_.*"}},
+		"in place of a --secret":      {Secrets: []string{value}},
+		"as a --secret's name":        {Secrets: []string{value + "@a.example"}},
+		"an inline value's beginning": {Secrets: []string{value + "==@a.example"}},
+		"the command":                 {Args: []string{"echo", value}},
+		"another text":                {Also: []Text{{"the image's name", value}}, Memory: value},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.Secrets = append(r.Secrets, "API_KEY@a.example")
+			_, _, err := r.Build(lookup)
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if text := err.Error() + " " + Hint(err); strings.Contains(text, value) {
+				t.Errorf("repeats the value: %s", text)
+			}
+		})
+	}
+}

@@ -1,0 +1,199 @@
+// Package config reads what a user writes, flags today, and makes of it the
+// specification of a sandbox.
+//
+// It promises that a value which a user wrote in the wrong place is never
+// repeated: not in an error, not in the specification.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+// A SecretFlag is one --secret: NAME[=SCHEME:REF]@HOST[:PORT][,…].
+type SecretFlag struct {
+	Name   string
+	Source Source
+	Hosts  []secret.Host
+}
+
+// A Source says where a value comes from.
+type Source struct {
+	Scheme string // env
+	Ref    string // the variable's name
+}
+
+// laterSchemes are sources that the grammar knows and this version does not
+// read.
+var laterSchemes = map[string]bool{"file": true, "exec": true, "keyring": true, "vault": true, "age": true}
+
+// ParseSecret reads a --secret flag. Whatever stands after "=" may be a
+// value that the user gave inline, so no error repeats it.
+func ParseSecret(s string) (SecretFlag, error) {
+	at := strings.LastIndexByte(s, '@')
+	left, hosts := s, ""
+	if at >= 0 {
+		left, hosts = s[:at], s[at+1:]
+	}
+	name, ref, inline := strings.Cut(left, "=")
+	if !validName(name) {
+		return SecretFlag{}, hinted("invalid --secret: it does not begin with the name of a variable",
+			"write --secret NAME@HOST; the value is read from the environment variable NAME")
+	}
+	f := SecretFlag{Name: name, Source: Source{Scheme: "env", Ref: name}}
+	if inline {
+		var err error
+		if f.Source, err = parseSource(name, ref); err != nil {
+			return SecretFlag{}, err
+		}
+	}
+	if at < 0 || hosts == "" {
+		return SecretFlag{}, hinted(fmt.Sprintf("--secret %s names no host", shown(name)),
+			"write --secret NAME@HOST, for example API_KEY@api.example.com; NAME is that of a variable, not its value")
+	}
+	for h := range strings.SplitSeq(hosts, ",") {
+		host, err := parseHost(h)
+		if err != nil {
+			return SecretFlag{}, fmt.Errorf("--secret %s: %w", shown(name), err)
+		}
+		f.Hosts = append(f.Hosts, host)
+	}
+	return f, nil
+}
+
+func parseSource(name, ref string) (Source, error) {
+	scheme, rest, ok := strings.Cut(ref, ":")
+	switch {
+	case ok && scheme == "env" && validName(rest):
+		return Source{Scheme: scheme, Ref: rest}, nil
+	case ok && laterSchemes[scheme]:
+		return Source{}, hinted(fmt.Sprintf("--secret %s: the source %s: is not supported yet", shown(name), scheme),
+			"export the value as an environment variable and write --secret NAME@HOST")
+	}
+	return Source{}, hinted(fmt.Sprintf("--secret %s: values on the command line are refused: every process can read them", shown(name)),
+		fmt.Sprintf("export %s=… and write --secret %s@HOST", shown(name), shown(name)))
+}
+
+// parseHost reads HOST, HOST:PORT or HOST:*, the port being 443 if none is
+// written.
+func parseHost(s string) (secret.Host, error) {
+	name, port, found := strings.Cut(s, ":")
+	if name == "*" {
+		return secret.Host{}, hinted("the host pattern * would send the value anywhere", "name the hosts that may get it")
+	}
+	pattern, err := hostname.ParsePattern(name)
+	if err != nil {
+		return secret.Host{}, err
+	}
+	h := secret.Host{Pattern: pattern, Port: 443}
+	switch {
+	case !found:
+	case port == "*":
+		h.Port = 0
+	default:
+		if h.Port, err = hostname.ParsePort(port); err != nil {
+			return secret.Host{}, fmt.Errorf("host %q has an invalid port", s)
+		}
+	}
+	return h, nil
+}
+
+// shown is name if it can only be a variable's name. A value too can look
+// like one (ghp_…), and a shell may have put it in the name's place.
+func shown(name string) string {
+	if len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool { return 'a' <= r && r <= 'z' }) {
+		return "(not shown: it may be a value)"
+	}
+	return name
+}
+
+// validName reports whether s is the name of an environment variable.
+func validName(s string) bool {
+	if s == "" || len(s) > 128 {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', c == '_':
+		case '0' <= c && c <= '9' && i > 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// DefaultPlaceholder is what stands for the secret name in the guest.
+func DefaultPlaceholder(name string) string { return "$MSB_" + name }
+
+// ParsePlaceholder reads a --placeholder NAME=TEXT.
+func ParsePlaceholder(s string) (name, text string, err error) {
+	name, text, ok := strings.Cut(s, "=")
+	if !ok || !validName(name) || text == "" {
+		return "", "", hinted("invalid --placeholder", "write --placeholder NAME=TEXT")
+	}
+	return name, text, nil
+}
+
+// ParseViolation reads [NAME=]ACTION[:HOST,…]. An empty name means the
+// whole sandbox.
+func ParseViolation(s string) (name string, v secret.Violation, err error) {
+	rest := s
+	if n, r, ok := strings.Cut(s, "="); ok {
+		name, rest = n, r
+		if !validName(name) {
+			return "", v, fmt.Errorf("invalid --on-violation %q", s)
+		}
+	}
+	action, hosts, hasHosts := strings.Cut(rest, ":")
+	switch action {
+	case "block":
+		v.Action = secret.Block
+	case "block-and-log":
+		v.Action = secret.BlockAndLog
+	case "block-and-terminate":
+		v.Action = secret.BlockAndTerminate
+	case "passthrough":
+		v.Action = secret.Passthrough
+	default:
+		return "", v, hinted(fmt.Sprintf("unknown action in --on-violation %q", s),
+			"use block, block-and-log, block-and-terminate or passthrough[:HOST,…]")
+	}
+	if !hasHosts {
+		return name, v, nil
+	}
+	if v.Action != secret.Passthrough {
+		return "", v, fmt.Errorf("--on-violation %q: only passthrough takes hosts", s)
+	}
+	for h := range strings.SplitSeq(hosts, ",") {
+		p, err := hostname.ParsePattern(h)
+		if err != nil {
+			return "", v, fmt.Errorf("--on-violation: %w", err)
+		}
+		v.Hosts = append(v.Hosts, p)
+	}
+	return name, v, nil
+}
+
+// An Error is a user's mistake with advice.
+type Error struct {
+	Text string
+	Hint string
+}
+
+func (e *Error) Error() string { return e.Text }
+
+func hinted(text, hint string) error { return &Error{Text: text, Hint: hint} }
+
+// Hint returns the advice that goes with err, or "".
+func Hint(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Hint
+	}
+	return ""
+}

@@ -1,0 +1,137 @@
+package keeper
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net"
+
+	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/ca"
+	"github.com/cutoutdev/cutout/internal/dns"
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/netstack"
+	"github.com/cutoutdev/cutout/internal/pin"
+	"github.com/cutoutdev/cutout/internal/policy"
+	"github.com/cutoutdev/cutout/internal/proxy"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+// A boundary is the guest's only way out: a network stack at the end of its
+// cable, the resolver and the proxy behind it.
+type boundary struct {
+	plan  *plan
+	ca    *ca.Authority
+	stack *netstack.Stack // nil = no network
+}
+
+// boundaryConfig is what a boundary is made of.
+type boundaryConfig struct {
+	spec      Spec
+	set       *secret.Set
+	store     *secret.Store
+	log       *audit.Log
+	link      net.Conn // of the guest's NIC, owned by the boundary; nil = no network
+	terminate func(policy.Reason)
+}
+
+func newBoundary(cfg boundaryConfig) (*boundary, error) {
+	mode, err := proxy.ParseMode(cfg.spec.TLS.Intercept)
+	if err != nil {
+		return nil, err
+	}
+	roots, err := newRoots(cfg.spec.TLS.CAs)
+	if err != nil {
+		return nil, err
+	}
+	network := policy.NewNetwork(policy.ProfilePublic)
+	b := &boundary{plan: newPlan(cfg.spec.Net.ConnectTo)}
+	b.ca, err = ca.New(ca.Config{Allow: func(n hostname.Name) bool {
+		return mode == proxy.All || cfg.set.HasHost(n)
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if cfg.link == nil {
+		return b, nil
+	}
+	pins := &pin.Table{Important: cfg.set.HasHost}
+	px, err := proxy.New(proxy.Config{
+		Secrets: func() *secret.Set { return cfg.set }, Store: cfg.store,
+		CA: b.ca, Pins: pins, Audit: cfg.log, Network: network,
+		ConnectTo: b.plan.connectTo,
+		Roots:     roots.any, RootsFor: roots.of,
+		Intercept: mode, Bypass: cfg.spec.TLS.Bypass,
+		OnViolation: cfg.spec.OnViolation, Terminate: cfg.terminate,
+	})
+	if err != nil {
+		return nil, err
+	}
+	resolver := &dns.Interceptor{
+		Resolvers: cfg.spec.Net.Nameservers, Pins: pins, Network: network,
+		Static: b.plan.names,
+		Audit:  func(e audit.Event) { cfg.log.Append(e) },
+	}
+	b.stack, err = netstack.New(netstack.Config{
+		Link:   cfg.link,
+		Guest4: b.plan.guest4, Gateway4: b.plan.gateway4,
+		Guest6: b.plan.guest6, Gateway6: b.plan.gateway6,
+		DNS: resolver,
+		TCP: func(ctx context.Context, r *netstack.TCPRequest) {
+			px.ServeTCP(ctx, proxy.Flow{Src: r.Src, Dst: r.Dst, Accept: r.Accept, Refuse: r.Refuse})
+		},
+	})
+	return b, err
+}
+
+func (b *boundary) close() {
+	if b.stack != nil {
+		b.stack.Close()
+	}
+}
+
+// roots are the certificates that upstreams are verified against.
+type roots struct {
+	any *x509.CertPool // the host's and those given for every host
+	by  []rootsFor
+}
+
+type rootsFor struct {
+	pattern hostname.Pattern
+	pool    *x509.CertPool
+}
+
+func newRoots(cas []UpstreamCA) (*roots, error) {
+	r := &roots{}
+	var err error
+	if r.any, err = x509.SystemCertPool(); err != nil {
+		return nil, fmt.Errorf("read the host's roots: %w", err)
+	}
+	for _, c := range cas {
+		if c.For == nil && !r.any.AppendCertsFromPEM(c.PEM) {
+			return nil, fmt.Errorf("an upstream CA bundle holds no certificate")
+		}
+	}
+	for _, c := range cas {
+		if c.For == nil {
+			continue
+		}
+		pool := r.any.Clone()
+		if !pool.AppendCertsFromPEM(c.PEM) {
+			return nil, fmt.Errorf("the upstream CA bundle for %s holds no certificate", c.For)
+		}
+		r.by = append(r.by, rootsFor{*c.For, pool})
+	}
+	return r, nil
+}
+
+// of returns the pool for name, nil where it is that of any host. The first
+// pattern that matches wins.
+func (r *roots) of(name hostname.Name) *x509.CertPool {
+	for _, f := range r.by {
+		if f.pattern.Match(name) {
+			return f.pool
+		}
+	}
+	return nil
+}

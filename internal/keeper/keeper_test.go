@@ -1,0 +1,216 @@
+package keeper
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/image"
+	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/vm/cage"
+	"github.com/cutoutdev/cutout/internal/vm/qemu"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func testSpec(t *testing.T, names ...string) (Spec, []Value) {
+	t.Helper()
+	p, err := hostname.ParsePattern("*.good.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spec Spec
+	var values []Value
+	for _, n := range names {
+		spec.Secrets = append(spec.Secrets, Secret{
+			Name: n, Placeholder: "$MSB_" + n, Hosts: []secret.Host{{Pattern: p, Port: 443}},
+			OnViolation: &secret.Violation{Action: secret.Passthrough, Hosts: []hostname.Pattern{p}},
+		})
+		values = append(values, Value{Name: n, Data: []byte("value-of-" + n)})
+	}
+	return spec, values
+}
+
+// receive runs a hand-over over a real socket pair.
+func receive(t *testing.T, write func(w io.Writer)) (Spec, []*secret.Secret, error) {
+	t.Helper()
+	conn, theirs, err := socketPair("test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	go func() {
+		defer conn.Close()
+		write(conn)
+	}()
+	store, err := secret.NewStore(64 << 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return receiveHandover(int(theirs.Fd()), store)
+}
+
+func TestHandover(t *testing.T) {
+	spec, values := testSpec(t, "ONE", "TWO")
+	sent := make(chan struct{})
+	got, secrets, err := receive(t, func(w io.Writer) {
+		defer close(sent)
+		if err := sendHandover(w, spec, values); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-sent
+	samePattern := cmp.Comparer(func(a, b hostname.Pattern) bool { return a == b })
+	if d := cmp.Diff(spec, got, samePattern, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
+		t.Error(d)
+	}
+	if len(secrets) != 2 || secrets[0].Value.Len() != len("value-of-ONE") {
+		t.Errorf("got %v", secrets)
+	}
+	for _, v := range values {
+		if strings.Trim(string(v.Data), "\x00") != "" {
+			t.Error("a value was not zeroed after the hand-over")
+		}
+	}
+}
+
+func TestHandoverRefuses(t *testing.T) {
+	tests := map[string]func(spec *Spec, values *[]Value){
+		"a missing value":  func(_ *Spec, v *[]Value) { *v = (*v)[:1] },
+		"another order":    func(_ *Spec, v *[]Value) { (*v)[0], (*v)[1] = (*v)[1], (*v)[0] },
+		"a line break":     func(_ *Spec, v *[]Value) { (*v)[1].Data = []byte("value\r\nX-Injected: 1") },
+		"a short value":    func(_ *Spec, v *[]Value) { (*v)[1].Data = []byte("short") },
+		"an endless value": func(_ *Spec, v *[]Value) { (*v)[1].Data = bytes.Repeat([]byte("x"), maxValue+1) },
+	}
+	for name, change := range tests {
+		spec, values := testSpec(t, "ONE", "TWO")
+		change(&spec, &values)
+		_, _, err := receive(t, func(w io.Writer) { sendHandover(w, spec, values) })
+		if err == nil {
+			t.Errorf("%s was accepted", name)
+		} else if strings.Contains(err.Error(), "value-of") || strings.Contains(err.Error(), "Injected") {
+			t.Errorf("%s: the error repeats a value: %v", name, err)
+		}
+	}
+	for name, raw := range map[string]string{
+		"nothing": "", "half a length": "\x00\x00", "4 GiB": "\xff\xff\xff\xff{}", "no JSON": "\x00\x00\x00\x02}{",
+		"half a header": "\x00\x00\x00\x10{}",
+	} {
+		if _, _, err := receive(t, func(w io.Writer) { io.WriteString(w, raw) }); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+}
+
+func TestPlan(t *testing.T) {
+	to := netip.MustParseAddrPort("127.0.0.1:8443")
+	p := newPlan([]ConnectTo{{"a.example", 443, to}, {"a.example", 80, to}, {"b.example", 443, to}})
+	if len(p.names["a.example"]) != 2 || p.names["a.example"][0] == p.names["b.example"][0] {
+		t.Errorf("got %v", p.names)
+	}
+	for _, a := range p.names["a.example"] {
+		if got, name, ok := p.connectTo(netip.AddrPortFrom(a, 80)); !ok || got != to || name != "a.example" {
+			t.Errorf("%s:80 → %v %s %t", a, got, name, ok)
+		}
+		if _, _, ok := p.connectTo(netip.AddrPortFrom(a, 22)); ok {
+			t.Errorf("%s:22 is open without being listed", a)
+		}
+	}
+	link := netip.MustParsePrefix("198.19.0.0/16")
+	for range 1000 {
+		p := newPlan(nil)
+		if !link.Contains(p.gateway4) || !p.guest4.Contains(p.gateway4) || p.guest4.Addr() == p.gateway4 ||
+			!p.guest6.Contains(p.gateway6) || !p.gateway6.IsPrivate() {
+			t.Fatalf("got %+v", p)
+		}
+	}
+}
+
+func TestMergeEnv(t *testing.T) {
+	got := mergeEnv([]string{"A=1", "B=2", "A=3"}, []string{"B=4", "C=", "D"})
+	if d := cmp.Diff([]string{"A=3", "B=4", "C=", "D"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestFrames(t *testing.T) {
+	var wire bytes.Buffer
+	f := frameWriter{w: &wire}
+	f.write(frameStdout, []byte("hello"))
+	f.write(frameStdin, nil)
+	f.writeJSON(frameResize, size{24, 80})
+	var buf []byte
+	for _, want := range []struct {
+		kind    frameKind
+		payload string
+	}{{frameStdout, "hello"}, {frameStdin, ""}, {frameResize, `{"rows":24,"cols":80}`}} {
+		kind, payload, err := readFrame(&wire, &buf)
+		if err != nil || kind != want.kind || string(payload) != want.payload {
+			t.Errorf("got %d %q %v", kind, payload, err)
+		}
+	}
+}
+
+func FuzzReadFrame(f *testing.F) {
+	f.Add([]byte("\x00\x00\x00\x00\x00"))
+	f.Add([]byte("\x01\x00\x00\x00\x02{}"))
+	f.Add([]byte("\xff\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := bytes.NewReader(data)
+		var buf []byte
+		for {
+			kind, payload, err := readFrame(r, &buf)
+			if err != nil {
+				return
+			}
+			if kind >= frameKindsEnd || len(payload) > maxFrame {
+				t.Fatalf("frame of kind %d and %d bytes", kind, len(payload))
+			}
+		}
+	})
+}
+
+// TestControlSocketModes: nobody but this uid gets as far as connecting.
+func TestControlSocketModes(t *testing.T) {
+	l, err := listen(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	conns := make(chan net.Conn, 1)
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			conns <- c
+		}
+	}()
+	c, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	(<-conns).Close()
+}
+
+func TestFailureHints(t *testing.T) {
+	for name, err := range map[string]error{
+		"memory":   &qemu.ExitError{Reason: qemu.ErrNoMemory},
+		"no qemu":  fmt.Errorf("start: %w", qemu.ErrNotFound),
+		"cage":     &cage.MissingError{Parts: []string{"system call filter"}},
+		"disk":     fmt.Errorf("make volume: %w", unix.ENOSPC),
+		"volume":   fmt.Errorf("make volume: %w", image.ErrNoSpace),
+		"own hint": &Failure{Text: "x", Hint: "y"},
+	} {
+		if f := failure(err); f.Text == "" || f.Hint == "" {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package keeper
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+// A Spec is everything that a sandbox is made of except values. It is what
+// the CLI hands to the keeper, as JSON.
+type Spec struct {
+	ID      string  `json:"id"`
+	Dirs    Dirs    `json:"dirs"`
+	Machine Machine `json:"machine"`
+	Guest   Guest   `json:"guest"`
+	Net     Net     `json:"net"`
+	TLS     TLS     `json:"tls"`
+
+	Secrets     []Secret         `json:"secrets"`
+	OnViolation secret.Violation `json:"on_violation"`
+}
+
+// Dirs are the sandbox's directories; the CLI has made both, mode 0700.
+type Dirs struct {
+	Runtime string `json:"runtime"` // control socket
+	State   string `json:"state"`   // audit log, console
+}
+
+// A Machine is the virtual hardware and what it starts from.
+type Machine struct {
+	Kernel    string   `json:"kernel"`
+	Initrd    string   `json:"initrd"`
+	Disk      string   `json:"disk"` // the image, read-only ext4
+	Volumes   []Volume `json:"volumes"`
+	MemoryMiB int      `json:"memory_mib"`
+	CPUs      int      `json:"cpus"`
+	WeakCage  bool     `json:"weak_cage"`
+}
+
+// A Volume is a directory of the host that the guest sees a copy of.
+type Volume struct {
+	Source string `json:"source"` // directory on the host
+	Target string `json:"target"` // absolute path in the guest
+}
+
+// A Guest is what the guest is told about itself.
+type Guest struct {
+	Hostname string   `json:"hostname"`
+	Env      []string `json:"env"` // of every command; placeholders are added by the keeper
+}
+
+// A Net is what the sandbox may reach.
+type Net struct {
+	Off         bool             `json:"off"`
+	Nameservers []netip.AddrPort `json:"nameservers"` // none = the host's
+	ConnectTo   []ConnectTo      `json:"connect_to"`
+}
+
+// A ConnectTo lets To serve connections to Name:Port.
+type ConnectTo struct {
+	Name hostname.Name  `json:"name"`
+	Port uint16         `json:"port"`
+	To   netip.AddrPort `json:"to"`
+}
+
+// A TLS says which connections are opened and whom upstream is believed.
+type TLS struct {
+	Intercept string             `json:"intercept"` // auto, all, off
+	Bypass    []hostname.Pattern `json:"bypass"`
+	CAs       []UpstreamCA       `json:"cas"` // besides the host's roots
+}
+
+// An UpstreamCA is a bundle that may vouch for the hosts of For, or for any
+// if For is nil.
+type UpstreamCA struct {
+	For *hostname.Pattern `json:"for,omitempty"`
+	PEM []byte            `json:"pem"`
+}
+
+// A Secret is a secret without its value.
+type Secret struct {
+	Name        string            `json:"name"`
+	Placeholder string            `json:"placeholder"`
+	Hosts       []secret.Host     `json:"hosts"`
+	OnViolation *secret.Violation `json:"on_violation,omitempty"`
+}
+
+// A Value is a secret's value on its way to the keeper. Start zeroes it.
+type Value struct {
+	Name string
+	Data []byte
+}
+
+// A Command is what runs in the guest.
+type Command struct {
+	Args []string `json:"args"`
+	Env  []string `json:"env,omitempty"`
+	Dir  string   `json:"dir,omitempty"`
+	User string   `json:"user,omitempty"`
+	TTY  bool     `json:"tty,omitempty"`
+	Rows uint16   `json:"rows,omitempty"`
+	Cols uint16   `json:"cols,omitempty"`
+}
+
+// Limits of the conversation between client and keeper.
+const (
+	maxSpec      = 16 << 20         // CA bundles and the environment, generously
+	maxValue     = 64 << 10         // the largest value that a header section could carry
+	readyTimeout = 10 * time.Minute // a boot under emulation on a busy machine, with one retry
+)

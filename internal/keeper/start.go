@@ -1,0 +1,137 @@
+package keeper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Arg0 is the name under which a keeper is re-executed; see [Main].
+const Arg0 = "cutout-keeper"
+
+// A Sandbox is a running sandbox, held by the process that started it: it
+// ends when that process does.
+type Sandbox struct {
+	*Client
+	conn net.Conn // closing it ends the sandbox
+	cmd  *exec.Cmd
+
+	done  chan struct{} // the keeper has exited
+	ended string        // why, once done is closed
+}
+
+// Start starts a keeper for spec, hands it the values, which are zeroed, and
+// waits until the guest takes commands. Progress and notices are told to
+// tell, which may be nil. A *Failure is the keeper's own word.
+func Start(ctx context.Context, spec Spec, values []Value, tell func(Message)) (*Sandbox, error) {
+	conn, theirs, err := socketPair("handover")
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	log, err := os.OpenFile(filepath.Join(spec.Dirs.State, "keeper.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("start keeper: %w", err)
+	}
+	defer log.Close()
+	self, err := os.Executable()
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("start keeper: %w", err)
+	}
+	cmd := &exec.Cmd{
+		Path:       self,
+		Args:       []string{Arg0},
+		Env:        []string{}, // nothing of the caller's
+		Dir:        "/",
+		Stderr:     log, // a crash report; it prints no memory
+		ExtraFiles: []*os.File{theirs},
+		// A ^C at the terminal is the client's to handle.
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if err := cmd.Start(); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("start keeper: %w", err)
+	}
+	theirs.Close() // or the keeper's end would never be seen
+	s := &Sandbox{Client: Dial(spec.Dirs.Runtime), conn: conn, cmd: cmd, done: make(chan struct{})}
+	if err := s.handOver(ctx, spec, values, tell); err != nil {
+		s.End()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Sandbox) handOver(ctx context.Context, spec Spec, values []Value, tell func(Message)) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	started := make(chan error, 1)
+	var once sync.Once
+	answer := func(err error) { once.Do(func() { started <- err }) }
+	go func() {
+		err := readMessages(s.conn, func(m Message) {
+			switch {
+			case m.Failed != nil:
+				answer(m.Failed)
+			case m.Ready:
+				answer(nil)
+			case m.Ended != "":
+				s.ended = m.Ended
+			case tell != nil:
+				tell(m)
+			}
+		})
+		s.cmd.Wait()
+		answer(errors.Join(errors.New("the keeper ended before the sandbox had started"), err))
+		close(s.done)
+	}()
+	if err := sendHandover(s.conn, spec, values); err != nil {
+		select { // the keeper's own reason is the better one
+		case kerr := <-started:
+			return kerr
+		case <-time.After(time.Second):
+			return fmt.Errorf("hand over to keeper: %w", err)
+		}
+	}
+	select {
+	case err := <-started:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("start sandbox: %w", ctx.Err())
+	}
+}
+
+// endTimeout is how long a keeper may take to end its machine; QEMU dies
+// with it in any case.
+const endTimeout = 5 * time.Second
+
+// End ends the sandbox and waits until nothing of it is left running. It
+// returns the keeper's reason if the sandbox had ended by itself.
+func (s *Sandbox) End() string {
+	s.Client.Close()
+	if c, ok := s.conn.(*net.UnixConn); ok {
+		c.CloseWrite() // the keeper reads the end and still can say why
+	}
+	select {
+	case <-s.done:
+	case <-time.After(endTimeout):
+		s.cmd.Process.Kill()
+		<-s.done
+	}
+	s.conn.Close()
+	return s.ended
+}
+
+// Done is closed when the keeper has exited.
+func (s *Sandbox) Done() <-chan struct{} { return s.done }
+
+// PID returns the keeper's process id.
+func (s *Sandbox) PID() int { return s.cmd.Process.Pid }
