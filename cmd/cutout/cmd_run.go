@@ -1,0 +1,285 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cutoutdev/cutout/internal/config"
+	"github.com/cutoutdev/cutout/internal/image"
+	"github.com/cutoutdev/cutout/internal/keeper"
+	"github.com/cutoutdev/cutout/internal/state"
+	"github.com/cutoutdev/cutout/internal/term"
+)
+
+// runOptions are the flags of cutout run.
+type runOptions struct {
+	config.Run
+	Image   string
+	Copies  []string
+	Timeout time.Duration
+	TTY     bool
+	NoTTY   bool
+	Quiet   bool
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run [flags] [IMAGE] [-- CMD…]",
+		Short: "Run a command in a microVM that holds no credential",
+		Long: `Run starts a microVM from IMAGE, runs CMD in it and removes it when CMD ends.
+IMAGE is the name of an imported image or a reference to one in a registry;
+without it the default image is used. Without CMD the image's own command runs.
+
+For each --secret the guest's environment variable NAME holds a placeholder.
+The value is read from the variable NAME of your own environment, and goes
+into requests to the named hosts only: HTTPS, to an address that the sandbox
+resolved, from a server whose certificate is right for the name. Use single
+quotes around CMD, so that the guest's shell expands $NAME and not yours.
+
+A request whose placeholder may not be swapped is refused, and the first
+refusal of each kind is shown here; cutout audit shows all of them.
+
+Standard input is always connected. The command gets a terminal when standard
+input and output are terminals.
+
+Exit status: that of CMD; 124 when --timeout ended it; 125 when Cutout failed
+or the command line is wrong; 126 when CMD cannot be executed; 127 when it is
+not found; 128+N when signal N ended it.`,
+		Example: `  cutout run -- uname -a
+
+  API_KEY=… cutout run --secret API_KEY@api.example.com -- \
+    sh -c 'curl -sS -H "Authorization: Bearer $API_KEY" https://api.example.com/'
+
+  cutout run --secret GITHUB_TOKEN@api.github.com,github.com --copy .:/src -w /src \
+    docker.io/library/golang:1.26 -- go test ./...
+
+  cutout run --no-net -v ./data:/data:ro --timeout 5m -- python3 /data/untrusted.py`,
+		Annotations:       map[string]string{failStatus: "125"},
+		ValidArgsFunction: completeRun,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if o.Image, o.Args, err = splitRunArgs(args, cmd.ArgsLenAtDash()); err != nil {
+				return err
+			}
+			return a.run(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.SetInterspersed(false) // what follows IMAGE is the command's
+	f.Var(listFlag{&o.Secrets, "NAME@HOST[:PORT],..."}, "secret", "swap the placeholder of NAME for its value in requests to HOST")
+	f.Var(listFlag{&o.Placeholders, "NAME=TEXT"}, "placeholder", "what stands for the secret in the guest (default $MSB_NAME)")
+	f.Var(listFlag{&o.OnViolation, "[NAME=]ACTION"}, "on-violation", "what to do with a placeholder that may not be swapped: block, block-and-log (default), block-and-terminate, passthrough[:HOST,…]")
+	f.VarP(listFlag{&o.Env, "NAME[=VALUE]"}, "env", "e", "set a variable in the guest; without VALUE, to yours")
+	f.VarP(textFlag{&o.Dir, "DIR"}, "workdir", "w", "working directory in the guest")
+	f.VarP(textFlag{&o.User, "USER[:GROUP]"}, "user", "u", "user in the guest, by name or number")
+	f.VarP(textFlag{&o.Memory, "SIZE"}, "memory", "m", fmt.Sprintf("memory, 512m or 2g (default %dm)", config.DefaultMemoryMiB))
+	f.IntVarP(&o.CPUs, "cpus", "c", 0, fmt.Sprintf("number of CPUs (default %d)", config.DefaultCPUs))
+	f.VarP(listFlag{&o.Volumes, "DIR:/PATH:ro"}, "volume", "v", "give the guest a read-only copy of a directory")
+	f.Var(listFlag{&o.Copies, "SRC:/DST"}, "copy", "copy a file or directory into the guest before CMD")
+	f.DurationVar(&o.Timeout, "timeout", 0, "end the sandbox when CMD has run for this long, such as 5m")
+	f.BoolP("interactive", "i", false, "accepted for docker's sake: standard input is always connected")
+	f.BoolVarP(&o.TTY, "tty", "t", false, "give the command a terminal")
+	f.BoolVarP(&o.NoTTY, "no-tty", "T", false, "give the command no terminal")
+	f.BoolVarP(&o.Quiet, "quiet", "q", false, "no progress, notices and refusals on standard error")
+	f.BoolVar(&o.NoNet, "no-net", false, "no network at all")
+	f.Var(listFlag{&o.ConnectTo, "NAME:PORT=ADDR:PORT"}, "connect-to", "serve a name from elsewhere, such as a mock on this machine")
+	f.Var(listFlag{&o.Nameservers, "ADDR[:PORT]"}, "dns-nameserver", "resolver to use instead of the host's")
+	f.Var(textFlag{&o.Intercept, "MODE"}, "tls-intercept", "which TLS connections to open: auto (hosts of secrets, default), all or off")
+	f.Var(listFlag{&o.Bypass, "PATTERN"}, "tls-bypass", "never open TLS connections to matching hosts")
+	f.Var(listFlag{&o.UpstreamCAs, "FILE"}, "tls-upstream-ca-cert", "trust the certificates in this PEM file too")
+	f.Var(listFlag{&o.UpstreamCAFor, "HOST=FILE"}, "tls-upstream-ca-cert-for", "trust the certificates in this PEM file for HOST only")
+	f.BoolVar(&o.WeakCage, "weak-cage", false, "start even where QEMU cannot be confined; an escape then reaches the values")
+	return cmd
+}
+
+// splitRunArgs finds image and command in what follows the flags; dash is
+// where "--" ended the flags, -1 if it did not.
+func splitRunArgs(args []string, dash int) (img string, command []string, err error) {
+	if dash == 0 || len(args) == 0 {
+		return "", args, nil
+	}
+	img, rest := args[0], args[1:]
+	switch {
+	case img == "":
+		return "", nil, usageError{errors.New("the image's name is empty")}
+	case len(rest) == 0:
+		return img, nil, nil
+	case rest[0] == "--":
+		return img, rest[1:], nil
+	case strings.HasPrefix(rest[0], "-"):
+		err := usageError{fmt.Errorf("%s follows the image, where the command begins", flagName(rest[0]))}
+		return "", nil, term.WithHint(err, "write cutout run FLAG… IMAGE -- CMD…")
+	}
+	return img, rest, nil
+}
+
+// flagName is a flag without what it is set to, which may be a value.
+func flagName(arg string) string {
+	if !strings.HasPrefix(arg, "--") {
+		return arg[:min(len(arg), 2)] // -eNAME=VALUE
+	}
+	name, _, _ := strings.Cut(arg, "=")
+	return name
+}
+
+func completeRun(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	return completeImages(), cobra.ShellCompDirectiveNoFileComp
+}
+
+// run prepares the sandbox in the order in which mistakes are cheap: what
+// the user wrote, then what the machine has, then what takes time.
+func (a *app) run(ctx context.Context, o runOptions) error {
+	if o.Quiet {
+		a.out.Quiet()
+	}
+	if o.TTY && o.NoTTY {
+		return usageError{errors.New("-t and -T exclude each other")}
+	}
+	if o.Timeout < 0 {
+		return usageError{errors.New("--timeout must not be negative")}
+	}
+	o.Also = []config.Text{{Where: "the image's name", Text: o.Image}}
+	for _, c := range o.Copies {
+		o.Also = append(o.Also, config.Text{Where: "--copy", Text: c})
+	}
+	spec, values, err := o.Build(os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, v := range values {
+			clear(v.Data)
+		}
+	}()
+	copies, err := parseCopies(o.Copies)
+	if err != nil {
+		return err
+	}
+	if err := checkCopies(copies, values); err != nil {
+		return err
+	}
+	home, err := state.Default()
+	if err != nil {
+		return err
+	}
+	if err := home.Sweep(state.KeepLogs); err != nil {
+		return err
+	}
+	// The keeper is told by a context, the command by the signal itself.
+	relay, ctx := newRelay(ctx)
+	defer relay.stop()
+
+	if spec.Machine.Kernel, spec.Machine.Initrd, err = guestMachine(home); err != nil {
+		return err
+	}
+	img, err := a.findImage(ctx, home, o.Image)
+	if err != nil {
+		return relay.cause(err)
+	}
+	command, err := guestCommand(img, o)
+	if err != nil {
+		return err
+	}
+	if err := checkImage(img, values); err != nil {
+		return err
+	}
+	spec.Machine.Disk = img.Disk
+	spec.Guest.Env = append(append([]string(nil), img.Config.Env...), spec.Guest.Env...)
+	return a.runSandbox(ctx, relay, home, sandboxRun{spec, values, command, copies, o})
+}
+
+// findImage returns the image that the user named, or the default one.
+func (a *app) findImage(ctx context.Context, home state.Home, name string) (image.Image, error) {
+	store := image.Store{Dir: home.Images()}
+	if name == "" {
+		img, err := lookupDefault(&store)
+		if errors.Is(err, image.ErrNotFound) {
+			return img, term.WithHint(errors.New("there is no default image"), "run cutout setup, or name an image")
+		}
+		return img, imageHint(err, defaultImage)
+	}
+	img, err := store.Lookup(name)
+	if err == nil {
+		return img, nil
+	}
+	if errors.Is(err, image.ErrNotFound) && !looksLikeReference(name) {
+		return img, imageHint(err, name)
+	}
+	img, err = store.Ensure(ctx, name, a.out.Progress)
+	a.out.Progress("", 0, 0)
+	return img, imageHint(err, name)
+}
+
+// looksLikeReference tells an image in a registry from a name that was never
+// imported: only the former has a registry, a path or a tag.
+func looksLikeReference(name string) bool { return strings.ContainsAny(name, "/:@.") }
+
+// guestCommand is what docker would run: the user's command after the
+// image's entry point, or the image's own.
+func guestCommand(img image.Image, o runOptions) (keeper.Command, error) {
+	c := keeper.Command{Dir: o.Dir, User: o.User}
+	args := o.Args
+	if len(args) == 0 {
+		args = img.Config.Cmd
+	}
+	c.Args = append(append([]string(nil), img.Config.Entrypoint...), args...)
+	if len(c.Args) == 0 && img.Name == defaultImage {
+		c.Args = []string{"/bin/bash"}
+	}
+	if len(c.Args) == 0 {
+		return c, term.WithHint(usageError{fmt.Errorf("image %s has no command of its own", img.Name)}, "write cutout run … -- CMD")
+	}
+	if c.Dir == "" {
+		c.Dir = img.Config.WorkingDir
+	}
+	if c.User == "" {
+		c.User = img.Config.User
+	}
+	return c, nil
+}
+
+// checkImage searches what the image says about its process for values: an
+// image built with a credential would hand it to the guest.
+func checkImage(img image.Image, values []keeper.Value) error {
+	var texts []config.Text
+	for _, e := range img.Config.Env {
+		name, _, _ := strings.Cut(e, "=")
+		texts = append(texts, config.Text{Where: "the image's variable " + name, Text: e})
+	}
+	for _, arg := range append(img.Config.Entrypoint, img.Config.Cmd...) {
+		texts = append(texts, config.Text{Where: "the image's command", Text: arg})
+	}
+	return config.CheckTexts(values, texts)
+}
+
+// imageHint adds what can be done about an error of the image store.
+func imageHint(err error, name string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, image.ErrNotFound):
+		return term.WithHint(err, "import it with cutout image import %s PATH, or name one in a registry, such as docker.io/library/%[1]s", name)
+	case errors.Is(err, image.ErrCorrupt):
+		if name == defaultImage {
+			return term.WithHint(err, "make it anew with cutout image rm %s and cutout setup", name)
+		}
+		return term.WithHint(err, "import or pull it again; see cutout image --help")
+	case errors.Is(err, image.ErrNoSpace):
+		return term.WithHint(err, "free some space, or remove images with cutout image rm")
+	case errors.Is(err, fs.ErrNotExist):
+		return term.WithHint(err, "check the path")
+	}
+	return err
+}
