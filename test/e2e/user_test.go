@@ -1,0 +1,92 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// ordinaryUID is nobody's: no name, no home, no group.
+const ordinaryUID = 23456
+
+// TestOrdinaryUser runs everything without root: setup (with nothing to
+// install), doctor, and a sandbox that uses a secret.
+func TestOrdinaryUser(t *testing.T) {
+	dir, err := os.MkdirTemp("", "cutout-user-") // not below the test's own, which is closed to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	uid := os.Getuid()
+	if uid == 0 {
+		uid = ordinaryUID
+	}
+	home, bin, ca := filepath.Join(dir, "home"), filepath.Join(dir, "bin"), filepath.Join(dir, "ca.pem")
+	w, err := newWorld()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	copyHome := fmt.Sprintf("cp -r --sparse=always %s/kernel %s/images %s/", sharedHome, sharedHome, home)
+	for _, step := range []error{
+		os.Mkdir(bin, 0o755), os.Mkdir(home, 0o700), w.ca.WriteFile(ca),
+		exec.Command("cp", cutout, filepath.Join(filepath.Dir(cutout), "cutout-agent"), bin).Run(),
+		exec.Command("sh", "-c", copyHome).Run(),
+		chown(dir, uid),
+	} {
+		if step != nil {
+			t.Fatal(step)
+		}
+	}
+	value := newValue()
+	run := func(args ...string) (string, string, error) {
+		cmd := exec.Command(filepath.Join(bin, "cutout"), args...)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CUTOUT_HOME=" + home, "API_KEY=" + value}
+		cmd.Dir = dir
+		if os.Getuid() == 0 {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+		}
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		err := cmd.Run()
+		return stdout.String(), stderr.String(), err
+	}
+
+	if out, said, err := run("setup"); err != nil {
+		t.Fatalf("setup: %v\n%s%s", err, out, said)
+	}
+	if out, said, err := run("doctor"); err != nil {
+		t.Errorf("doctor: %v\n%s%s", err, out, said)
+	}
+	out, said, err := run("run", "-m", "256m", "--secret", "API_KEY@api.example.test",
+		"--connect-to", "api.example.test:443="+w.upstreams["API"].Addr().String(), "--tls-upstream-ca-cert", ca, "--",
+		"sh", "-c", `id -u; curl -sS -H "Authorization: Bearer $API_KEY" https://api.example.test/ok`)
+	if err != nil || out != "0\nok\n" {
+		t.Fatalf("run: %v\n%q\n%s", err, out, said)
+	}
+	if reqs := w.upstreams["API"].Requests(); len(reqs) != 1 || reqs[0].Header.Get("Authorization") != "Bearer "+value {
+		t.Errorf("the server received %d requests", len(reqs))
+	}
+	if strings.Contains(said, "weak") {
+		t.Errorf("an ordinary user got less of a cage: %s", said)
+	}
+	if err := checkClean(home); err != nil {
+		t.Error(err)
+	}
+}
+
+func chown(dir string, uid int) error {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, uid, uid))
+	})
+}
