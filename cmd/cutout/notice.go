@@ -11,7 +11,6 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/hostname"
-	"github.com/cutoutdev/cutout/internal/keeper"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 	"github.com/cutoutdev/cutout/internal/term"
@@ -22,7 +21,7 @@ import (
 // one line; the audit log has them all.
 type notices struct {
 	out     *term.Output
-	secrets []keeper.Secret
+	secrets []secret.Secret
 
 	mu      sync.Mutex
 	seen    map[notice]bool
@@ -42,7 +41,7 @@ const (
 	maxSpliced = 1024
 )
 
-func newNotices(out *term.Output, secrets []keeper.Secret) *notices {
+func newNotices(out *term.Output, secrets []secret.Secret) *notices {
 	return &notices{out: out, secrets: secrets, seen: map[notice]bool{}, spliced: map[string]bool{}}
 }
 
@@ -108,10 +107,10 @@ func (n *notices) end() {
 
 // relative returns the secret one of whose hosts has the registrable domain
 // of host.
-func (n *notices) relative(host string) (keeper.Secret, bool) {
+func (n *notices) relative(host string) (secret.Secret, bool) {
 	domain, err := publicsuffix.EffectiveTLDPlusOne(host)
 	if err != nil {
-		return keeper.Secret{}, false
+		return secret.Secret{}, false
 	}
 	for _, s := range n.secrets {
 		if slices.ContainsFunc(s.Hosts, func(h secret.Host) bool { return h.Pattern.Match(hostname.Name(host)) }) {
@@ -124,5 +123,5 @@ func (n *notices) relative(host string) (keeper.Secret, bool) {
 			}
 		}
 	}
-	return keeper.Secret{}, false
+	return secret.Secret{}, false
 }

@@ -109,7 +109,7 @@ func (r Run) secrets(spec *keeper.Spec, lookup func(string) (string, bool)) ([]k
 			first = err
 		}
 		if err == nil {
-			spec.Secrets = append(spec.Secrets, keeper.Secret{Name: name, Placeholder: DefaultPlaceholder(name), Hosts: f.Hosts})
+			spec.Secrets = append(spec.Secrets, secret.Secret{Name: name, Placeholder: DefaultPlaceholder(name), Hosts: f.Hosts})
 		}
 	}
 	return values, first
@@ -117,7 +117,7 @@ func (r Run) secrets(spec *keeper.Spec, lookup func(string) (string, bool)) ([]k
 
 // rules reads what the user wrote about secrets besides their hosts.
 func (r Run) rules(spec *keeper.Spec) error {
-	find := func(flag, name string) (*keeper.Secret, error) {
+	find := func(flag, name string) (*secret.Secret, error) {
 		for i := range spec.Secrets {
 			if spec.Secrets[i].Name == name {
 				return &spec.Secrets[i], nil
@@ -170,10 +170,10 @@ func checkValue(name, value string) error {
 }
 
 // checkSet refuses here what the keeper would refuse later.
-func checkSet(specs []keeper.Secret) error {
+func checkSet(specs []secret.Secret) error {
 	all := make([]*secret.Secret, len(specs))
-	for i, s := range specs {
-		all[i] = &secret.Secret{Name: s.Name, Placeholder: s.Placeholder, Hosts: s.Hosts}
+	for i := range specs {
+		all[i] = &specs[i]
 	}
 	_, err := secret.NewSet(all)
 	return err

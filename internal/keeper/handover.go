@@ -121,7 +121,8 @@ func receiveHandover(fd int, store *secret.Store) (Spec, []*secret.Secret, error
 		if err != nil {
 			return Spec{}, nil, fmt.Errorf("the value of %s: %w", s.Name, err)
 		}
-		secrets[i] = &secret.Secret{Name: s.Name, Placeholder: s.Placeholder, Hosts: s.Hosts, OnViolation: s.OnViolation, Value: value}
+		s.Value = value
+		secrets[i] = &s
 	}
 	return h.Spec, secrets, nil
 }

@@ -18,8 +18,9 @@ type Spec struct {
 	Net     Net     `json:"net"`
 	TLS     TLS     `json:"tls"`
 
-	Secrets     []Secret         `json:"secrets"`
+	Secrets     []secret.Secret  `json:"secrets"` // without values
 	OnViolation secret.Violation `json:"on_violation"`
+	Scrub       []ScrubRule      `json:"scrub,omitempty"` // the last that matches wins
 }
 
 // Dirs are the sandbox's directories; the CLI has made both, mode 0700.
@@ -69,7 +70,8 @@ type ConnectTo struct {
 type TLS struct {
 	Intercept string             `json:"intercept"` // auto, all, off
 	Bypass    []hostname.Pattern `json:"bypass"`
-	CAs       []UpstreamCA       `json:"cas"` // besides the host's roots
+	CAs       []UpstreamCA       `json:"cas"`                 // besides the host's roots
+	NoVerify  []hostname.Name    `json:"no_verify,omitempty"` // hosts whose certificate is not verified
 }
 
 // An UpstreamCA is a bundle that may vouch for the hosts of For, or for any
@@ -79,12 +81,10 @@ type UpstreamCA struct {
 	PEM []byte            `json:"pem"`
 }
 
-// A Secret is a secret without its value.
-type Secret struct {
-	Name        string            `json:"name"`
-	Placeholder string            `json:"placeholder"`
-	Hosts       []secret.Host     `json:"hosts"`
-	OnViolation *secret.Violation `json:"on_violation,omitempty"`
+// A ScrubRule says how the answers of hosts are searched for values.
+type ScrubRule struct {
+	Hosts *hostname.Pattern `json:"hosts,omitempty"` // nil = every host of a secret
+	Mode  string            `json:"mode"`            // on, lax, off; all, without Hosts, for every intercepted host
 }
 
 // A Value is a secret's value on its way to the keeper. Start zeroes it.

@@ -26,6 +26,14 @@ const (
 	UpstreamFailed     Reason = "upstream_failed"
 	GuestHandshake     Reason = "guest_handshake"
 	LimitReached       Reason = "limit_reached"
+	OutOfScope         Reason = "out_of_scope"
+	ForeignCredential  Reason = "foreign_credential"
+	BodyIsSigned       Reason = "body_is_signed"
+	NeedsEqualLength   Reason = "needs_equal_length"
+	UnknownCoding      Reason = "unknown_coding"
+	BodyTooLarge       Reason = "body_too_large"
+	Unsafe             Reason = "unsafe"
+	Tunnelled          Reason = "tunnelled"
 	AuditUnavailable   Reason = "audit_unavailable"
 )
 
@@ -50,6 +58,14 @@ var reasons = map[Reason]reasonText{
 	UpstreamFailed:     {"the server could not be reached", "check that it is up and that its name is right"},
 	GuestHandshake:     {"the guest's client did not complete its TLS handshake", "make it trust the sandbox's CA, which SSL_CERT_FILE and its like name; a client that pins certificates cannot be served"},
 	LimitReached:       {"a limit of the sandbox was reached", "close what is not used"},
+	OutOfScope:         {"the secret is not for this method and path", "widen its --scope"},
+	ForeignCredential:  {"the request carries a credential that is not the sandbox's, to a host where only the secret may be used", "use the placeholder, or drop --exclusive"},
+	BodyIsSigned:       {"the request carries a digest or signature of its body, which a substitution would break", "send the credential in a header, or the body without digest"},
+	NeedsEqualLength:   {"the length of this kind of body may not change", "use a placeholder as long as the value: --placeholder NAME=shaped"},
+	UnknownCoding:      {"the body's coding cannot be decoded", "send it as identity, gzip, deflate, br or zstd"},
+	BodyTooLarge:       {"the body is larger than can be held to measure it", "send it chunked or over HTTP/2"},
+	Unsafe:             {"the value cannot be written there without changing what surrounds it", "send the credential in a header"},
+	Tunnelled:          {"the request runs through a proxy of the guest's, where nobody can say whom it reaches", "connect directly"},
 	AuditUnavailable:   {"the audit log cannot be written", "free space in the state directory"},
 }
 

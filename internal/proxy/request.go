@@ -135,7 +135,7 @@ func (q *request) violation(o rewrite.Occurrence, reason policy.Reason) *refusal
 	if o.Secret.OnViolation != nil {
 		v = *o.Secret.OnViolation
 	}
-	switch v.For(q.host()) {
+	switch v.Head(q.host()) {
 	case secret.Passthrough:
 		e := q.event(audit.Carried)
 		e.Secret, e.Surface, e.Reason = o.Secret.Name, surface(o.Position), reason

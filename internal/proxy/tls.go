@@ -220,7 +220,7 @@ func (f *flow) passes(name hostname.Name) bool {
 		if x.OnViolation != nil {
 			v = *x.OnViolation
 		}
-		if v.For(name) != secret.Passthrough {
+		if v.Head(name) != secret.Passthrough {
 			return false
 		}
 	}

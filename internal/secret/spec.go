@@ -10,13 +10,20 @@ import (
 	"github.com/cutoutdev/cutout/internal/hostname"
 )
 
-// A Secret is a value with its placeholder and the hosts that may get it.
+// A Secret is a value with its placeholder and the rules for it. As JSON it
+// has everything but the value.
 type Secret struct {
-	Name        string
-	Placeholder string
-	Hosts       []Host
-	OnViolation *Violation // nil = the sandbox's
-	Value       Value
+	Name        string          `json:"name"`
+	Placeholder string          `json:"placeholder"`
+	Hosts       []Host          `json:"hosts"`
+	Surfaces    *Surfaces       `json:"surfaces,omitempty"`     // nil = DefaultSurfaces
+	Scopes      []Scope         `json:"scopes,omitempty"`       // none = every request
+	OnViolation *Violation      `json:"on_violation,omitempty"` // nil = the sandbox's
+	Exclusive   bool            `json:"exclusive,omitempty"`    // no other credential may go to its hosts
+	Plain       []hostname.Name `json:"plain,omitempty"`        // hosts that may get the value unencrypted
+	Unverified  []hostname.Name `json:"unverified,omitempty"`   // hosts that may get it without proof of identity
+	Short       bool            `json:"short,omitempty"`        // may be shorter than MinValue; then never scrubbed
+	Value       Value           `json:"-"`
 }
 
 // A Host is where a secret may go: names and the port the guest dials.
@@ -40,47 +47,8 @@ func (s *Secret) HasHost(name hostname.Name) bool {
 	return false
 }
 
-// An Action is what happens to a request that holds a placeholder which may
-// not be substituted there.
-type Action uint8
-
-// The actions, DESIGN "on_violation". The zero Action is the safe default.
-const (
-	BlockAndLog Action = iota
-	Block
-	BlockAndTerminate
-	Passthrough
-)
-
-func (a Action) String() string {
-	switch a {
-	case Block:
-		return "block"
-	case BlockAndTerminate:
-		return "block-and-terminate"
-	case Passthrough:
-		return "passthrough"
-	}
-	return "block-and-log"
-}
-
-// A Violation is an action and, for Passthrough, the hosts to which the
-// inert placeholder may pass; no hosts means all.
-type Violation struct {
-	Action Action
-	Hosts  []hostname.Pattern
-}
-
-// For returns the action for a request to name: Passthrough only where its
-// hosts cover name, else BlockAndLog.
-func (v Violation) For(name hostname.Name) Action {
-	if v.Action != Passthrough || len(v.Hosts) == 0 {
-		return v.Action
-	}
-	for _, p := range v.Hosts {
-		if p.Match(name) {
-			return Passthrough
-		}
-	}
-	return BlockAndLog
+// A Scope is a kind of request that may carry a value.
+type Scope struct {
+	Method string `json:"method"` // upper case; "*" = any
+	Path   string `json:"path"`   // begins with a slash; * is any text within a segment, a last ** any rest
 }
