@@ -40,6 +40,7 @@ type markerKey [keyLen]byte
 type entry struct {
 	marker string
 	off    int
+	key    mask
 	spent  bool
 }
 

@@ -44,6 +44,7 @@ type Seal struct {
 // block is the block to release after the write, or -1.
 type swap struct {
 	at, n, off, block int
+	key               mask
 }
 
 // NewSeal returns a seal on conn, the TLS connection to an upstream that
@@ -217,7 +218,7 @@ func (s *Seal) find(text []byte, base int, final bool) (safe int, err error) {
 		default:
 			e.spent = true
 			s.unspent.Add(-1)
-			s.swaps = append(s.swaps, swap{at: base + at, n: len(e.marker), off: e.off, block: e.off})
+			s.swaps = append(s.swaps, swap{at: base + at, n: len(e.marker), off: e.off, block: e.off, key: e.key})
 			at += len(e.marker)
 		}
 	}

@@ -78,7 +78,9 @@ func (s *Store) put(slot []byte, base int, swaps []swap) error {
 	for _, w := range swaps {
 		from, to := max(w.at, base), min(w.at+w.n, base+len(slot))
 		if from < to {
-			copy(slot[from-base:to-base], s.mem.bytes[w.off+from-w.at:])
+			part := slot[from-base : to-base]
+			copy(part, s.mem.bytes[w.off+from-w.at:])
+			w.key.apply(part, from-w.at)
 		}
 	}
 	return nil
