@@ -36,7 +36,8 @@ var may = map[string]string{
 	"internal/hello":   "internal/hostname",
 	"internal/reframe": "internal/hostname internal/policy",
 	"internal/dns":     "internal/audit internal/hostname internal/pin internal/policy",
-	"internal/proxy": "internal/audit internal/ca internal/hello internal/hostname internal/pin internal/policy " +
+	"internal/coding":  "",
+	"internal/proxy": "internal/audit internal/ca internal/coding internal/hello internal/hostname internal/pin internal/policy " +
 		"internal/reframe internal/rewrite internal/secret",
 	"internal/netstack":       "internal/netstack/frame",
 	"internal/netstack/frame": "",
@@ -70,6 +71,7 @@ var free = []string{"internal/testnet", "internal/vm/vmtest", "internal/netstack
 
 // modules says which other modules a package may use, beside golang.org/x.
 var modules = map[string]string{
+	"internal/coding":      "github.com/andybalholm/brotli github.com/klauspost/compress",
 	"internal/netstack":    "gvisor.dev/gvisor",
 	"internal/image":       "github.com/Microsoft/hcsshim github.com/docker/cli github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz",
 	"internal/debian":      "github.com/klauspost/compress github.com/ulikunitz/xz",
