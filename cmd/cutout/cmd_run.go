@@ -75,9 +75,7 @@ not found; 128+N when signal N ended it.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.SetInterspersed(false) // what follows IMAGE is the command's
-	f.Var(listFlag{&o.Secrets, "NAME@HOST[:PORT],..."}, "secret", "swap the placeholder of NAME for its value in requests to HOST")
-	f.Var(listFlag{&o.Placeholders, "NAME=TEXT"}, "placeholder", "what stands for the secret in the guest (default $MSB_NAME)")
-	f.Var(listFlag{&o.OnViolation, "[NAME=]ACTION"}, "on-violation", "what to do with a placeholder that may not be swapped: block, block-and-log (default), block-and-terminate, passthrough[:HOST,…]")
+	bindRules(f, &o.Rules)
 	f.VarP(listFlag{&o.Env, "NAME[=VALUE]"}, "env", "e", "set a variable in the guest; without VALUE, to yours")
 	f.VarP(textFlag{&o.Dir, "DIR"}, "workdir", "w", "working directory in the guest")
 	f.VarP(textFlag{&o.User, "USER[:GROUP]"}, "user", "u", "user in the guest, by name or number")

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/cutoutdev/cutout/internal/config"
 	"github.com/cutoutdev/cutout/internal/term"
 )
 
@@ -72,34 +73,9 @@ func flagError(cmd *cobra.Command, err error) error {
 
 // nearest returns the flag of cmd that name is probably meant to be, or "".
 func nearest(cmd *cobra.Command, name string) string {
-	best, at := "", 3 // two typing mistakes at most
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if d := distance(name, f.Name); d < at && d < len(name) {
-			best, at = f.Name, d
-		}
-	})
-	return best
-}
-
-// distance is the Levenshtein distance between a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	return config.Nearest(name, names)
 }
 
 // A listFlag is a flag that may be given several times. Its form is what

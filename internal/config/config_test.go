@@ -118,8 +118,8 @@ func TestBuild(t *testing.T) {
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 
 	r := Run{
-		Secrets: []string{"TOK@a.example"}, OnViolation: []string{"block", "TOK=passthrough:b.example"},
-		Env: []string{"A=1", "LANG", "UNSET"}, Memory: "2g", CPUs: 2,
+		Rules: Rules{Secrets: []string{"TOK@a.example"}, OnViolation: []string{"block", "TOK=passthrough:b.example"}},
+		Env:   []string{"A=1", "LANG", "UNSET"}, Memory: "2g", CPUs: 2,
 		ConnectTo: []string{"a.example:443=127.0.0.1:8443"}, Nameservers: []string{"::1", "127.0.0.1:5353"},
 	}
 	spec, values, err := r.Build(lookup)
@@ -140,15 +140,15 @@ func TestBuild(t *testing.T) {
 	}
 
 	bad := map[string]Run{
-		"is not set":        {Secrets: []string{"MISSING@a.example"}},
-		"is empty":          {Secrets: []string{"EMPTY@a.example"}},
-		"given twice":       {Secrets: []string{"TOK@a.example", "TOK@b.example"}},
-		"is a secret":       {Secrets: []string{"TOK@a.example"}, Env: []string{"TOK"}},
-		"in -e LEAK":        {Secrets: []string{"TOK@a.example"}, Env: []string{"LEAK"}},
-		"in the command":    {Secrets: []string{"TOK@a.example"}, Args: []string{"sh", "-c", "echo value-of-t"}},
-		"no secret U":       {Placeholders: []string{"U=placeholder"}},
-		"shorter than 8":    {Secrets: []string{"TOK@a.example"}, Placeholders: []string{"TOK=short"}},
-		"must be inter":     {Secrets: []string{"TOK@a.example"}, Bypass: []string{"*.b.example", "a.example"}},
+		"is not set":        {Rules: Rules{Secrets: []string{"MISSING@a.example"}}},
+		"is empty":          {Rules: Rules{Secrets: []string{"EMPTY@a.example"}}},
+		"given twice":       {Rules: Rules{Secrets: []string{"TOK@a.example", "TOK@b.example"}}},
+		"is a secret":       {Rules: Rules{Secrets: []string{"TOK@a.example"}}, Env: []string{"TOK"}},
+		"in -e LEAK":        {Rules: Rules{Secrets: []string{"TOK@a.example"}}, Env: []string{"LEAK"}},
+		"in the command":    {Rules: Rules{Secrets: []string{"TOK@a.example"}}, Args: []string{"sh", "-c", "echo value-of-t"}},
+		"no secret U":       {Rules: Rules{Placeholders: []string{"U=placeholder"}}},
+		"shorter than 8":    {Rules: Rules{Secrets: []string{"TOK@a.example"}, Placeholders: []string{"TOK=short"}}},
+		"must be inter":     {Rules: Rules{Secrets: []string{"TOK@a.example"}}, Bypass: []string{"*.b.example", "a.example"}},
 		"must be absolute":  {Dir: "tmp"},
 		"invalid memory":    {Memory: "lots"},
 		"below 128 MiB":     {Memory: "64m"},
@@ -157,7 +157,7 @@ func TestBuild(t *testing.T) {
 		"unknown --tls-":    {Intercept: "some"},
 		"invalid --connect": {ConnectTo: []string{"a.example=127.0.0.1:1"}},
 		"invalid --dns-":    {Nameservers: []string{"resolver"}},
-		"unknown action":    {OnViolation: []string{"explode"}},
+		"unknown action":    {Rules: Rules{OnViolation: []string{"explode"}}},
 		"read CA bundle":    {UpstreamCAs: []string{"/does/not/exist"}},
 		"holds no cert":     {UpstreamCAs: []string{"/dev/null"}},
 	}

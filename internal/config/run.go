@@ -13,9 +13,7 @@ import (
 // A Run is what the flags of cutout run say, unparsed. Its zero value is a
 // sandbox without secrets.
 type Run struct {
-	Secrets      []string // NAME@HOST,…
-	Placeholders []string // NAME=TEXT
-	OnViolation  []string // [NAME=]ACTION[:HOST,…]
+	Rules
 
 	Args    []string
 	Env     []string // NAME=VALUE, or NAME to take the caller's
@@ -48,13 +46,13 @@ const (
 // and zeroes the values when they have been handed over.
 func (r Run) Build(lookup func(string) (string, bool)) (keeper.Spec, []keeper.Value, error) {
 	var spec keeper.Spec
-	values, err := r.secrets(&spec, lookup)
+	values, err := r.bind(&spec, lookup, true)
 	// Before anything is parsed, since errors quote what they do not like.
-	if held := CheckTexts(values, r.texts()); held != nil {
+	if held := CheckTexts(values, r.allTexts()); held != nil {
 		err = held
 	}
 	if err == nil {
-		err = r.rules(&spec)
+		err = r.apply(&spec)
 	}
 	if err == nil {
 		err = r.guest(&spec, lookup)
@@ -72,111 +70,6 @@ func (r Run) Build(lookup func(string) (string, bool)) (keeper.Spec, []keeper.Va
 		return keeper.Spec{}, nil, err
 	}
 	return spec, values, nil
-}
-
-// secrets reads every value that it can, also when it fails, so that the
-// failure can be searched for them.
-func (r Run) secrets(spec *keeper.Spec, lookup func(string) (string, bool)) ([]keeper.Value, error) {
-	var values []keeper.Value
-	var first error
-	for _, text := range r.Secrets {
-		f, err := ParseSecret(text)
-		name, ref := f.Name, f.Source.Ref
-		if err != nil {
-			name, _, _ = strings.Cut(text, "@")
-			name, _, _ = strings.Cut(name, "=")
-			ref = name
-		}
-		value, ok := lookup(ref)
-		if len(value) >= secret.MinValue { // a shorter one stands anywhere
-			values = append(values, keeper.Value{Name: name, Data: []byte(value)})
-		}
-		switch {
-		case err != nil:
-		case !ok:
-			hint := "--secret takes the name of a variable, not its value"
-			if shown(ref) == ref {
-				hint = fmt.Sprintf("export %s and try again", ref)
-			}
-			err = hinted(fmt.Sprintf("--secret %s: the environment variable %s is not set", shown(name), shown(ref)), hint)
-		case value == "":
-			err = hinted(fmt.Sprintf("--secret %s: the environment variable %s is empty", name, ref),
-				fmt.Sprintf("export %s and try again", ref))
-		default:
-			err = checkValue(name, value)
-		}
-		if err != nil && first == nil {
-			first = err
-		}
-		if err == nil {
-			spec.Secrets = append(spec.Secrets, secret.Secret{Name: name, Placeholder: DefaultPlaceholder(name), Hosts: f.Hosts})
-		}
-	}
-	return values, first
-}
-
-// rules reads what the user wrote about secrets besides their hosts.
-func (r Run) rules(spec *keeper.Spec) error {
-	find := func(flag, name string) (*secret.Secret, error) {
-		for i := range spec.Secrets {
-			if spec.Secrets[i].Name == name {
-				return &spec.Secrets[i], nil
-			}
-		}
-		return nil, fmt.Errorf("%s: there is no secret %s", flag, shown(name))
-	}
-	for _, text := range r.Placeholders {
-		name, placeholder, err := ParsePlaceholder(text)
-		if err != nil {
-			return err
-		}
-		s, err := find("--placeholder", name)
-		if err != nil {
-			return err
-		}
-		s.Placeholder = placeholder
-	}
-	for _, text := range r.OnViolation {
-		name, v, err := ParseViolation(text)
-		if err != nil {
-			return err
-		}
-		if name == "" {
-			spec.OnViolation = v
-			continue
-		}
-		s, err := find("--on-violation", name)
-		if err != nil {
-			return err
-		}
-		s.OnViolation = &v
-	}
-	return checkSet(spec.Secrets)
-}
-
-// checkValue refuses here what the keeper's store would refuse later.
-func checkValue(name, value string) error {
-	switch {
-	case len(value) < secret.MinValue:
-		return hinted(fmt.Sprintf("the value of %s is shorter than %d bytes", name, secret.MinValue),
-			"so short a text turns up by chance in answers and could not be told from the value")
-	case len(value) > secret.MaxValue:
-		return fmt.Errorf("the value of %s is longer than %d bytes", name, secret.MaxValue)
-	case strings.ContainsAny(value, "\r\n\x00"):
-		return hinted(fmt.Sprintf("the value of %s holds a line break or NUL, which no header can carry", name),
-			fmt.Sprintf("if it was read from a file, use %s=$(cat FILE)", name))
-	}
-	return nil
-}
-
-// checkSet refuses here what the keeper would refuse later.
-func checkSet(specs []secret.Secret) error {
-	all := make([]*secret.Secret, len(specs))
-	for i := range specs {
-		all[i] = &specs[i]
-	}
-	_, err := secret.NewSet(all)
-	return err
 }
 
 func (r Run) guest(spec *keeper.Spec, lookup func(string) (string, bool)) error {
@@ -297,9 +190,9 @@ func (r Run) tls(spec *keeper.Spec) error {
 	return nil
 }
 
-// texts lists all that the user wrote.
-func (r Run) texts() []Text {
-	texts := []Text{{"-w", r.Dir}, {"-u", r.User}, {"-m", r.Memory}, {"--tls-intercept", r.Intercept}}
+// allTexts lists all that the user wrote.
+func (r Run) allTexts() []Text {
+	texts := append(r.texts(), []Text{{"-w", r.Dir}, {"-u", r.User}, {"-m", r.Memory}, {"--tls-intercept", r.Intercept}}...)
 	for i, arg := range r.Args {
 		where := "the command"
 		if i > 0 {
@@ -311,12 +204,8 @@ func (r Run) texts() []Text {
 		name, _, _ := strings.Cut(e, "=")
 		texts = append(texts, Text{"-e", name}, Text{"-e " + name, e})
 	}
-	for _, p := range r.Placeholders {
-		name, text, _ := strings.Cut(p, "=")
-		texts = append(texts, Text{"--placeholder", name}, Text{"the placeholder of " + name, text})
-	}
 	for flag, list := range map[string][]string{
-		"--secret": r.Secrets, "--on-violation": r.OnViolation, "-v": r.Volumes, "--connect-to": r.ConnectTo,
+		"-v": r.Volumes, "--connect-to": r.ConnectTo,
 		"--dns-nameserver": r.Nameservers, "--tls-bypass": r.Bypass,
 		"--tls-upstream-ca-cert": r.UpstreamCAs, "--tls-upstream-ca-cert-for": r.UpstreamCAFor,
 	} {
@@ -344,9 +233,13 @@ func checkEnv(spec keeper.Spec, values []keeper.Value) error {
 	return CheckTexts(values, texts)
 }
 
-// CheckTexts refuses texts that hold one of the values.
+// CheckTexts refuses texts that hold one of the values. Values under
+// secret.MinValue are left out: they stand anywhere by chance.
 func CheckTexts(values []keeper.Value, texts []Text) error {
 	for _, v := range values {
+		if len(v.Data) < secret.MinValue {
+			continue
+		}
 		if err := CheckHandover(v.Name, v.Data, texts); err != nil {
 			return err
 		}

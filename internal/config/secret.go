@@ -32,8 +32,11 @@ type Source struct {
 var laterSchemes = map[string]bool{"file": true, "exec": true, "keyring": true, "vault": true, "age": true}
 
 // ParseSecret reads a --secret flag. Whatever stands after "=" may be a
-// value that the user gave inline, so no error repeats it.
-func ParseSecret(s string) (SecretFlag, error) {
+// value that the user gave inline, so no error repeats it. It refuses hosts
+// that may be many people's.
+func ParseSecret(s string) (SecretFlag, error) { return parseSecret(s, exceptions{}) }
+
+func parseSecret(s string, e exceptions) (SecretFlag, error) {
 	at := strings.LastIndexByte(s, '@')
 	left, hosts := s, ""
 	if at >= 0 {
@@ -56,7 +59,7 @@ func ParseSecret(s string) (SecretFlag, error) {
 			"write --secret NAME@HOST, for example API_KEY@api.example.com; NAME is that of a variable, not its value")
 	}
 	for h := range strings.SplitSeq(hosts, ",") {
-		host, err := parseHost(h)
+		host, err := parseHost(h, name, e)
 		if err != nil {
 			return SecretFlag{}, fmt.Errorf("--secret %s: %w", shown(name), err)
 		}
@@ -78,14 +81,11 @@ func parseSource(name, ref string) (Source, error) {
 		fmt.Sprintf("export %s=… and write --secret %s@HOST", shown(name), shown(name)))
 }
 
-// parseHost reads HOST, HOST:PORT or HOST:*, the port being 443 if none is
-// written.
-func parseHost(s string) (secret.Host, error) {
-	name, port, found := strings.Cut(s, ":")
-	if name == "*" {
-		return secret.Host{}, hinted("the host pattern * would send the value anywhere", "name the hosts that may get it")
-	}
-	pattern, err := hostname.ParsePattern(name)
+// parseHost reads HOST, HOST:PORT or HOST:* for the secret name, the port
+// being 443 if none is written.
+func parseHost(s, name string, e exceptions) (secret.Host, error) {
+	text, port, found := strings.Cut(s, ":")
+	pattern, err := e.pattern(text, name)
 	if err != nil {
 		return secret.Host{}, err
 	}
@@ -126,58 +126,6 @@ func validName(s string) bool {
 		}
 	}
 	return true
-}
-
-// DefaultPlaceholder is what stands for the secret name in the guest.
-func DefaultPlaceholder(name string) string { return "$MSB_" + name }
-
-// ParsePlaceholder reads a --placeholder NAME=TEXT.
-func ParsePlaceholder(s string) (name, text string, err error) {
-	name, text, ok := strings.Cut(s, "=")
-	if !ok || !validName(name) || text == "" {
-		return "", "", hinted("invalid --placeholder", "write --placeholder NAME=TEXT")
-	}
-	return name, text, nil
-}
-
-// ParseViolation reads [NAME=]ACTION[:HOST,…]. An empty name means the
-// whole sandbox.
-func ParseViolation(s string) (name string, v secret.Violation, err error) {
-	rest := s
-	if n, r, ok := strings.Cut(s, "="); ok {
-		name, rest = n, r
-		if !validName(name) {
-			return "", v, fmt.Errorf("invalid --on-violation %q", s)
-		}
-	}
-	action, hosts, hasHosts := strings.Cut(rest, ":")
-	switch action {
-	case "block":
-		v.Action = secret.Block
-	case "block-and-log":
-		v.Action = secret.BlockAndLog
-	case "block-and-terminate":
-		v.Action = secret.BlockAndTerminate
-	case "passthrough":
-		v.Action = secret.Passthrough
-	default:
-		return "", v, hinted(fmt.Sprintf("unknown action in --on-violation %q", s),
-			"use block, block-and-log, block-and-terminate or passthrough[:HOST,…]")
-	}
-	if !hasHosts {
-		return name, v, nil
-	}
-	if v.Action != secret.Passthrough {
-		return "", v, fmt.Errorf("--on-violation %q: only passthrough takes hosts", s)
-	}
-	for h := range strings.SplitSeq(hosts, ",") {
-		p, err := hostname.ParsePattern(h)
-		if err != nil {
-			return "", v, fmt.Errorf("--on-violation: %w", err)
-		}
-		v.Hosts = append(v.Hosts, p)
-	}
-	return name, v, nil
 }
 
 // An Error is a user's mistake with advice.

@@ -1,6 +1,7 @@
 package hostname
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -8,8 +9,8 @@ import (
 )
 
 // A Pattern matches one name, or with a leading "*." every name below a
-// suffix at any depth, but not the suffix itself. The zero Pattern matches
-// nothing. Patterns are comparable.
+// suffix at any depth, but not the suffix itself, or, as "*", every name. The
+// zero Pattern matches nothing. Patterns are comparable.
 type Pattern struct {
 	base     Name
 	wildcard bool
@@ -18,10 +19,28 @@ type Pattern struct {
 // Exact returns the pattern that matches n alone.
 func Exact(n Name) Pattern { return Pattern{base: n} }
 
-// ParsePattern reads NAME or *.SUFFIX. A wildcard is refused if its suffix
-// is a single label or a public suffix, ICANN or private, or has one below
-// it: whoever registers a name there would be sent the secret.
+// Any returns the pattern that matches every name. It is dangerous for a
+// value, and no text that ParsePattern reads gives it.
+func Any() Pattern { return Pattern{wildcard: true} }
+
+// ErrShared is in the error for a wildcard that covers names of different
+// owners.
+var ErrShared = errors.New("covers names of different owners")
+
+// ParsePattern reads NAME or *.SUFFIX. A wildcard is refused with ErrShared
+// if its suffix is a single label or a public suffix, ICANN or private, or
+// has one below it: whoever registers a name there would be sent the secret.
 func ParsePattern(s string) (Pattern, error) {
+	p, err := ParseShared(s)
+	if err == nil && p.Shared() {
+		return Pattern{}, fmt.Errorf("host pattern %q %w", s, ErrShared)
+	}
+	return p, err
+}
+
+// ParseShared reads what ParsePattern reads and wildcards that cover names of
+// different owners. It is for a pattern that the user has admitted by name.
+func ParseShared(s string) (Pattern, error) {
 	rest, wildcard := strings.CutPrefix(s, "*.")
 	if strings.Contains(rest, "*") {
 		return Pattern{}, fmt.Errorf("invalid host pattern %q: only a leading \"*.\" may be a wildcard", s)
@@ -30,11 +49,11 @@ func ParsePattern(s string) (Pattern, error) {
 	if err != nil {
 		return Pattern{}, fmt.Errorf("invalid host pattern %q: %w", s, err)
 	}
-	if wildcard && shared(base) {
-		return Pattern{}, fmt.Errorf("host pattern %q covers names of different owners", s)
-	}
 	return Pattern{base: base, wildcard: wildcard}, nil
 }
+
+// Shared reports whether p covers names of different owners.
+func (p Pattern) Shared() bool { return p.wildcard && (p.base == "" || shared(p.base)) }
 
 // shared reports whether names below base can belong to different owners.
 func shared(base Name) bool {
@@ -49,10 +68,12 @@ func shared(base Name) bool {
 
 // Match reports whether n is one of the names that p stands for.
 func (p Pattern) Match(n Name) bool {
-	if n == "" || p.base == "" {
+	switch {
+	case n == "":
 		return false
-	}
-	if !p.wildcard {
+	case p.base == "":
+		return p.wildcard
+	case !p.wildcard:
 		return n == p.base
 	}
 	head, ok := strings.CutSuffix(string(n), string(p.base))
@@ -73,21 +94,29 @@ func (p Pattern) Overlaps(q Pattern) bool {
 // Wildcard reports whether p stands for more than one name.
 func (p Pattern) Wildcard() bool { return p.wildcard }
 
-// Base returns the name, without "*." for a wildcard.
+// Base returns the name, without "*." for a wildcard, "" for Any.
 func (p Pattern) Base() Name { return p.base }
 
 func (p Pattern) String() string {
-	if p.wildcard {
+	switch {
+	case p == Any():
+		return "*"
+	case p.wildcard:
 		return "*." + string(p.base)
 	}
 	return string(p.base)
 }
 
-// MarshalText writes the form that ParsePattern reads.
+// MarshalText writes the pattern as users do.
 func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText reads and checks a pattern.
+// UnmarshalText reads what MarshalText wrote, Any and shared patterns too:
+// what a user may write was decided when it was read.
 func (p *Pattern) UnmarshalText(text []byte) (err error) {
-	*p, err = ParsePattern(string(text))
+	if string(text) == "*" {
+		*p = Any()
+		return nil
+	}
+	*p, err = ParseShared(string(text))
 	return err
 }

@@ -1,6 +1,7 @@
 package hostname
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -88,6 +89,45 @@ func TestOverlaps(t *testing.T) {
 		if a.Overlaps(b) != test.want || b.Overlaps(a) != test.want {
 			t.Errorf("%v and %v: want %v", a, b, test.want)
 		}
+	}
+}
+
+// TestAny: every name and no other text, and not by accident.
+func TestAny(t *testing.T) {
+	p := Any()
+	if !p.Match("good.test") || p.Match("") || !p.Shared() {
+		t.Errorf("%v matches wrongly", p)
+	}
+	for _, q := range []Pattern{p, pattern(t, "good.test"), pattern(t, "*.good.test")} {
+		if !p.Overlaps(q) || !q.Overlaps(p) {
+			t.Errorf("%v and %v do not overlap", p, q)
+		}
+	}
+	if p.Overlaps(Pattern{}) || (Pattern{}).Overlaps(p) {
+		t.Error("the zero pattern overlaps")
+	}
+}
+
+// TestPatternText: what goes to the keeper comes back, also what a user had
+// to admit by name.
+func TestPatternText(t *testing.T) {
+	shared, err := ParseShared("*.github.io")
+	if err != nil || !shared.Shared() {
+		t.Fatalf("got %v, %v", shared, err)
+	}
+	if _, err := ParsePattern("*.github.io"); !errors.Is(err, ErrShared) {
+		t.Errorf("got %v", err)
+	}
+	for _, p := range []Pattern{Any(), shared, pattern(t, "good.test"), pattern(t, "*.good.test")} {
+		text, err := p.MarshalText()
+		var again Pattern
+		if err != nil || again.UnmarshalText(text) != nil || again != p {
+			t.Errorf("%v comes back as %v", p, again)
+		}
+	}
+	var none Pattern
+	if none.UnmarshalText(nil) == nil || none.UnmarshalText([]byte("*.*")) == nil {
+		t.Error("accepted")
 	}
 }
 

@@ -1,0 +1,303 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cutoutdev/cutout/internal/keeper"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+// Rules are what flags say about secrets, unparsed. They are the same for
+// every command that knows secrets.
+type Rules struct {
+	Secrets      []string // NAME[=env:VAR]@HOST[:PORT],…
+	Placeholders []string // NAME=TEXT
+	Surfaces     []string // NAME=LIST
+	Scopes       []string // NAME='METHOD PATH'
+	OnViolation  []string // [NAME=]ACTION[,hold][:HOST,…]
+	Scrub        []string // [HOST=]on|lax|off, all
+	Exclusive    []string // NAME
+
+	AllowPlain        []string // NAME@HOST
+	AllowUnverified   []string // NAME@HOST
+	NoVerify          []string // HOST
+	AllowSharedSuffix []string // *.SUFFIX
+	AllowAnyHost      []string // NAME
+	AllowShort        []string // NAME
+}
+
+// Check parses r without needing the values: for a command that only asks
+// what would happen. Those values that lookup knows are searched for in r,
+// and zeroed.
+func (r Rules) Check(lookup func(string) (string, bool)) (keeper.Spec, error) {
+	var spec keeper.Spec
+	values, err := r.bind(&spec, lookup, false)
+	defer zero(values)
+	if held := CheckTexts(values, r.texts()); held != nil {
+		err = held
+	}
+	if err == nil {
+		err = r.apply(&spec)
+	}
+	return spec, err
+}
+
+func zero(values []keeper.Value) {
+	for _, v := range values {
+		clear(v.Data)
+	}
+}
+
+// bind parses the --secret flags. It reads every value that it can, also
+// when it fails, so that the failure can be searched for them. Where values
+// are not needed a missing one is no mistake.
+func (r Rules) bind(spec *keeper.Spec, lookup func(string) (string, bool), needed bool) ([]keeper.Value, error) {
+	var values []keeper.Value
+	exceptions, first := r.exceptions()
+	for _, text := range r.Secrets {
+		f, err := parseSecret(text, exceptions)
+		name, ref := f.Name, f.Source.Ref
+		if err != nil {
+			name, _, _ = strings.Cut(text, "@")
+			name, _, _ = strings.Cut(name, "=")
+			ref = name
+		}
+		value, ok := lookup(ref)
+		short := contains(r.AllowShort, name)
+		if len(value) >= secret.MinValue || short && value != "" && needed {
+			values = append(values, keeper.Value{Name: name, Data: []byte(value)})
+		}
+		if err == nil && needed {
+			err = checkBound(name, ref, value, ok, short)
+		}
+		if err != nil && first == nil {
+			first = err
+		}
+		if err == nil {
+			spec.Secrets = append(spec.Secrets, secret.Secret{
+				Name: name, Placeholder: DefaultPlaceholder(name), Hosts: f.Hosts, Short: short && len(value) < secret.MinValue,
+			})
+		}
+	}
+	if first == nil {
+		first = exceptions.unused()
+	}
+	return values, first
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// checkBound refuses a value that is not there or not one, as the keeper's
+// store would later.
+func checkBound(name, ref, value string, ok, short bool) error {
+	switch {
+	case !ok:
+		hint := "--secret takes the name of a variable, not its value"
+		if shown(ref) == ref {
+			hint = fmt.Sprintf("export %s and try again", ref)
+		}
+		return hinted(fmt.Sprintf("--secret %s: the environment variable %s is not set", shown(name), shown(ref)), hint)
+	case value == "":
+		return hinted(fmt.Sprintf("--secret %s: the environment variable %s is empty", name, ref), fmt.Sprintf("export %s and try again", ref))
+	case len(value) < secret.MinValue && !short:
+		return hinted(fmt.Sprintf("the value of %s is shorter than %d bytes", name, secret.MinValue),
+			fmt.Sprintf("so short a text turns up by chance in answers and could not be told from the value; --allow-short %s takes it, and never looks for it in answers", name))
+	case len(value) > secret.MaxValue:
+		return fmt.Errorf("the value of %s is longer than %d bytes", name, secret.MaxValue)
+	case strings.ContainsAny(value, "\r\n\x00"):
+		return hinted(fmt.Sprintf("the value of %s holds a line break or NUL, which no header can carry", name),
+			fmt.Sprintf("if it was read from a file, use %s=$(cat FILE)", name))
+	}
+	return nil
+}
+
+// A finder returns the secret that a flag names.
+type finder func(flag, name string) (*secret.Secret, error)
+
+// apply parses everything but the --secret flags into spec.
+func (r Rules) apply(spec *keeper.Spec) error {
+	find := func(flag, name string) (*secret.Secret, error) {
+		for i := range spec.Secrets {
+			if spec.Secrets[i].Name == name {
+				return &spec.Secrets[i], nil
+			}
+		}
+		var names []string
+		for _, s := range spec.Secrets {
+			names = append(names, s.Name)
+		}
+		return nil, hinted(fmt.Sprintf("%s: there is no secret %s", flag, shown(name)),
+			didYouMean(name, names)+"every name needs a --secret NAME@HOST")
+	}
+	for _, text := range r.NoVerify {
+		n, err := parseExact("--tls-no-verify-upstream-for", text)
+		if err != nil {
+			return err
+		}
+		spec.TLS.NoVerify = append(spec.TLS.NoVerify, n)
+	}
+	for _, step := range []func() error{
+		func() error { return r.placeholders(find) },
+		func() error { return r.surfaces(find) },
+		func() error { return r.scopes(find) },
+		func() error { return r.violations(find, &spec.OnViolation) },
+		func() error { return r.named(find) },
+		func() error { return r.plain(find) },
+		func() error { return r.unverified(find, spec.TLS.NoVerify) },
+		func() error { return r.scrub(spec) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return checkSet(spec.Secrets)
+}
+
+func (r Rules) placeholders(find finder) error {
+	for _, text := range r.Placeholders {
+		name, placeholder, err := ParsePlaceholder(text)
+		if err != nil {
+			return err
+		}
+		s, err := find("--placeholder", name)
+		if err != nil {
+			return err
+		}
+		s.Placeholder = placeholder
+	}
+	return nil
+}
+
+// surfaces: the first list of a secret replaces the default, further ones
+// add to it.
+func (r Rules) surfaces(find finder) error {
+	for _, text := range r.Surfaces {
+		name, list, err := ParseSurfaces(text)
+		if err != nil {
+			return err
+		}
+		s, err := find("--surface", name)
+		if err != nil {
+			return err
+		}
+		if s.Surfaces != nil {
+			list = mergeSurfaces(*s.Surfaces, list)
+		}
+		s.Surfaces = &list
+	}
+	return nil
+}
+
+func (r Rules) scopes(find finder) error {
+	for _, text := range r.Scopes {
+		name, scope, err := ParseScope(text)
+		if err != nil {
+			return err
+		}
+		s, err := find("--scope", name)
+		if err != nil {
+			return err
+		}
+		s.Scopes = append(s.Scopes, scope)
+	}
+	return nil
+}
+
+func (r Rules) violations(find finder, all *secret.Violation) error {
+	given := map[string]bool{}
+	for _, text := range r.OnViolation {
+		name, v, err := ParseViolation(text)
+		if err != nil {
+			return err
+		}
+		if given[name] {
+			return hinted("--on-violation is given twice for "+forWhom(name), "give one action for each secret and one for all others")
+		}
+		given[name] = true
+		if name == "" {
+			*all = v
+			continue
+		}
+		s, err := find("--on-violation", name)
+		if err != nil {
+			return err
+		}
+		s.OnViolation = &v
+	}
+	return nil
+}
+
+func forWhom(name string) string {
+	if name == "" {
+		return "the sandbox"
+	}
+	return shown(name)
+}
+
+// named handles the flags that only name a secret.
+func (r Rules) named(find finder) error {
+	for _, name := range r.Exclusive {
+		s, err := find("--exclusive", name)
+		if err != nil {
+			return err
+		}
+		s.Exclusive = true
+	}
+	for _, name := range r.AllowShort {
+		if _, err := find("--allow-short", name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r Rules) scrub(spec *keeper.Spec) error {
+	for _, text := range r.Scrub {
+		rule, err := ParseScrub(text)
+		if err != nil {
+			return err
+		}
+		spec.Scrub = append(spec.Scrub, rule)
+	}
+	return nil
+}
+
+// checkSet refuses here what the keeper would refuse later.
+func checkSet(specs []secret.Secret) error {
+	all := make([]*secret.Secret, len(specs))
+	for i := range specs {
+		all[i] = &specs[i]
+	}
+	if _, err := secret.NewSet(all); err != nil {
+		return hinted(err.Error(), "give a secret another name, or another placeholder with --placeholder NAME=TEXT")
+	}
+	return nil
+}
+
+// texts lists all that the user wrote.
+func (r Rules) texts() []Text {
+	var texts []Text
+	for _, p := range r.Placeholders {
+		name, text, _ := strings.Cut(p, "=")
+		texts = append(texts, Text{"--placeholder", name}, Text{"the placeholder of " + name, text})
+	}
+	for flag, list := range map[string][]string{
+		"--secret": r.Secrets, "--surface": r.Surfaces, "--scope": r.Scopes, "--on-violation": r.OnViolation, "--scrub": r.Scrub,
+		"--exclusive": r.Exclusive, "--allow-plain": r.AllowPlain, "--allow-unverified": r.AllowUnverified,
+		"--tls-no-verify-upstream-for": r.NoVerify, "--allow-shared-suffix": r.AllowSharedSuffix,
+		"--allow-any-host": r.AllowAnyHost, "--allow-short": r.AllowShort,
+	} {
+		for _, text := range list {
+			texts = append(texts, Text{flag, text})
+		}
+	}
+	return texts
+}
