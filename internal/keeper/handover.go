@@ -114,8 +114,11 @@ func receiveHandover(fd int, store *secret.Store) (Spec, []*secret.Secret, error
 		if v.Name != s.Name {
 			return Spec{}, nil, errors.New("values and secrets are not in the same order")
 		}
-		if v.Len > maxValue {
-			return Spec{}, nil, fmt.Errorf("the value of %s is longer than %d bytes", s.Name, maxValue)
+		switch {
+		case v.Len > secret.MaxValue:
+			return Spec{}, nil, fmt.Errorf("the value of %s is longer than %d bytes", s.Name, secret.MaxValue)
+		case v.Len < secret.MinValue && !s.Short:
+			return Spec{}, nil, fmt.Errorf("the value of %s is shorter than %d bytes", s.Name, secret.MinValue)
 		}
 		value, err := store.ReadValue(fd, v.Len)
 		if err != nil {

@@ -107,6 +107,5 @@ type Command struct {
 // Limits of the conversation between client and keeper.
 const (
 	maxSpec      = 16 << 20         // CA bundles and the environment, generously
-	maxValue     = 64 << 10         // the largest value that a header section could carry
 	readyTimeout = 10 * time.Minute // a boot under emulation on a busy machine, with one retry
 )

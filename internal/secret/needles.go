@@ -35,7 +35,8 @@ type Needles struct {
 }
 
 // NewNeedles prepares the search for the values of secrets, which must be of
-// one store. Secrets without value are left out. What it takes of the store
+// one store. Secrets without value are left out, and values shorter than
+// MinValue, which turn up by chance. What it takes of the store
 // is given back by Close or when the Needles are garbage.
 func NewNeedles(secrets []*Secret) (*Needles, error) {
 	n := &Needles{}
@@ -49,12 +50,15 @@ func NewNeedles(secrets []*Secret) (*Needles, error) {
 			return nil, errors.New("secrets are of different stores")
 		}
 		n.st = v.store
+		if v.n < MinValue {
+			continue
+		}
 		for _, f := range formsOf(s) {
 			n.forms = append(n.forms, f)
 			values = append(values, v)
 		}
 	}
-	if n.st == nil {
+	if len(n.forms) == 0 {
 		return n, nil
 	}
 	if err := n.build(values); err != nil {

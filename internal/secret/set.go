@@ -21,29 +21,32 @@ const (
 )
 
 // NewSet checks secrets against each other and returns them as a set. It
-// refuses two secrets of one name, and placeholders that are too short, too
-// long, hold control characters or spaces, or are part of one another. It
-// refuses a value that holds a placeholder, which would be sent on as text
-// that looks like one, and a placeholder that holds a value in any form,
-// which would show the guest the value.
+// refuses two secrets of one name and a value shorter than [MinValue] that is
+// not allowed to be, and
+//
+//   - a placeholder that is too short, too long or holds spaces, control or
+//     non-ASCII characters;
+//   - two placeholders that are equal or part of one another, in any spelling
+//     or case: the text would stand for two values, and what is refused, or
+//     read as another secret's, would depend on where it stands;
+//   - a value that holds a placeholder in any spelling: it would be sent on as
+//     text that looks like one;
+//   - a placeholder that holds a value in any spelling: it would show the
+//     guest the value.
 func NewSet(secrets []*Secret) (*Set, error) {
 	for i, s := range secrets {
 		if s.Name == "" || len(s.Hosts) == 0 {
 			return nil, fmt.Errorf("secret %q needs a name and a host", s.Name)
 		}
+		if !s.Value.IsZero() && s.Value.Len() < MinValue && !s.Short {
+			return nil, fmt.Errorf("the value of %s is shorter than %d bytes", s.Name, MinValue)
+		}
 		if err := checkPlaceholder(s.Placeholder); err != nil {
 			return nil, fmt.Errorf("placeholder of %s %w", s.Name, err)
 		}
 		for _, other := range secrets[:i] {
-			switch {
-			case other.Name == s.Name:
-				return nil, fmt.Errorf("secret %s is given twice", s.Name)
-			case other.Placeholder == s.Placeholder:
-				return nil, fmt.Errorf("%s and %s have the same placeholder", other.Name, s.Name)
-			case strings.Contains(other.Placeholder, s.Placeholder):
-				return nil, fmt.Errorf("placeholder of %s is part of that of %s", s.Name, other.Name)
-			case strings.Contains(s.Placeholder, other.Placeholder):
-				return nil, fmt.Errorf("placeholder of %s is part of that of %s", other.Name, s.Name)
+			if err := checkPair(other, s); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -51,6 +54,21 @@ func NewSet(secrets []*Secret) (*Set, error) {
 		return nil, err
 	}
 	return &Set{all: secrets}, nil
+}
+
+// checkPair compares names and placeholders of two secrets.
+func checkPair(a, b *Secret) error {
+	switch {
+	case a.Name == b.Name:
+		return fmt.Errorf("secret %s is given twice", b.Name)
+	case strings.EqualFold(a.Placeholder, b.Placeholder):
+		return fmt.Errorf("%s and %s have the same placeholder", a.Name, b.Name)
+	case spells(a.Placeholder, b.Placeholder):
+		return fmt.Errorf("placeholder of %s is part of that of %s", b.Name, a.Name)
+	case spells(b.Placeholder, a.Placeholder):
+		return fmt.Errorf("placeholder of %s is part of that of %s", a.Name, b.Name)
+	}
+	return nil
 }
 
 // checkValues compares values and placeholders, the values where they lie.
@@ -61,16 +79,20 @@ func checkValues(secrets []*Secret) error {
 	}
 	defer needles.Close()
 	for _, p := range secrets {
-		h, _, found, err := needles.Next([]byte(p.Placeholder), true)
-		switch {
-		case err != nil:
-			return err
-		case found:
-			return fmt.Errorf("placeholder of %s holds the value of %s", p.Name, needles.Form(h.ID).Secret.Name)
+		for _, text := range readings(p.Placeholder) {
+			held, err := needles.Folded(text)
+			switch {
+			case err != nil:
+				return err
+			case held != nil:
+				return fmt.Errorf("placeholder of %s holds the value of %s", p.Name, held.Name)
+			}
 		}
-		for _, v := range secrets {
-			if v.Value.contains(p.Placeholder) {
-				return fmt.Errorf("value of %s holds the placeholder of %s", v.Name, p.Name)
+		for _, text := range spellings(p.Placeholder) {
+			for _, v := range secrets {
+				if v.Value.contains(text) {
+					return fmt.Errorf("value of %s holds the placeholder of %s", v.Name, p.Name)
+				}
 			}
 		}
 	}

@@ -17,6 +17,8 @@ func newSecret(t *testing.T, st *Store, name, placeholder, value string) *Secret
 	return s
 }
 
+// TestNewSet holds D6: a placeholder that could be taken for another, or that
+// shows a value, or that a value brings along.
 func TestNewSet(t *testing.T) {
 	b64 := base64.StdEncoding.EncodeToString([]byte("user:s3cretvalue-0001"))
 	type row struct{ name, placeholder, value string }
@@ -38,6 +40,20 @@ func TestNewSet(t *testing.T) {
 		{"is its value", []row{{"A", "s3cretvalue-0001", "s3cretvalue-0001"}}, "placeholder of A holds the value of A"},
 		{"holds another's value", []row{{"A", "$MSB_AAAA", "s3cretvalue-0001"}, {"B", "xs3cretvalue-0001x", "s3cretvalue-0002"}}, "placeholder of B holds the value of A"},
 		{"holds a value in Base64", []row{{"A", b64, "s3cretvalue-0001"}}, "placeholder of A holds the value of A"},
+		{"case alone differs", []row{{"A", "$MSB_AAAA", ""}, {"a", "$MSB_aaaa", ""}}, "same placeholder"},
+		{"part but for case", []row{{"A", "$MSB_KEY", ""}, {"B", "x$msb_keyx", ""}}, "of A is part of that of B"},
+		{"part in Base64", []row{{"A", "$MSB_KEY_A", ""}, {"B", base64.StdEncoding.EncodeToString([]byte("me:$MSB_KEY_A!")), ""}}, "of A is part of that of B"},
+		{"part in hex", []row{{"A", "$MSB_KEY", ""}, {"B", "x244D53425f4B4559x", ""}}, "of A is part of that of B"},
+		{"part partly escaped", []row{{"A", "$MSB_KEY", ""}, {"B", "x%24M%53B_KEYx", ""}}, "of A is part of that of B"},
+		{"part in JSON", []row{{"A", "$MSB<KEY>", ""}, {"B", `$MSB\u003cKEY\u003e`, ""}}, "of A is part of that of B"},
+		{"escaped in a value", []row{{"A", "$MSB_KEY", "x%24MSB_KEYx"}}, "value of A holds the placeholder of A"},
+		{"in Base64 in a value", []row{{"A", "$MSB_KEY_A", base64.URLEncoding.EncodeToString([]byte("me:$MSB_KEY_A!"))}}, "value of A holds the placeholder of A"},
+		{"in hex in a value", []row{{"A", "$MSB_KEY", "244d53425f4b4559"}}, "value of A holds the placeholder of A"},
+		{"holds a value but for case", []row{{"A", "S3CRETvalue-0001", "s3cretvalue-0001"}}, "placeholder of A holds the value of A"},
+		{"holds a value in percent", []row{{"A", "s3cretvalue%2D0001", "s3cretvalue-0001"}}, "placeholder of A holds the value of A"},
+		{"holds a value in hex", []row{{"A", "733363726574" + "76616c75652d30303031", "s3cretvalue-0001"}}, "placeholder of A holds the value of A"},
+		{"short value", []row{{"A", "$MSB_AAAA", "4711"}}, "value of A is shorter than 8"},
+		{"short value, allowed", []row{{"PIN", "$MSB_PIN_4711", "4711"}}, ""},
 		{"short", []row{{"A", "$MSB_A", ""}}, "shorter"},
 		{"long", []row{{"A", strings.Repeat("x", 1025), ""}}, "longer"},
 		{"space", []row{{"A", "$MSB AAAA", ""}}, "spaces"},
@@ -47,7 +63,9 @@ func TestNewSet(t *testing.T) {
 			st := newStore(t)
 			var secrets []*Secret
 			for _, r := range tt.rows {
-				secrets = append(secrets, newSecret(t, st, r.name, r.placeholder, r.value))
+				s := newSecret(t, st, r.name, r.placeholder, r.value)
+				s.Short = r.name == "PIN"
+				secrets = append(secrets, s)
 			}
 			_, err := NewSet(secrets)
 			switch {

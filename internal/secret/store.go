@@ -10,7 +10,8 @@ import (
 )
 
 // Lengths of a value. Shorter ones turn up by chance in what an upstream
-// sends and cannot be told from it; longer ones fit no request.
+// sends and cannot be told from it: a set takes them only if it is told to.
+// Longer ones fit no request.
 const (
 	MinValue = 8
 	MaxValue = 64 << 10
@@ -90,13 +91,13 @@ func (s *Store) Kind() string { return s.kind }
 func (s *Store) Format(f fmt.State, _ rune) { f.Write([]byte("[secret store]")) }
 
 // ReadValue reads exactly n bytes from fd straight into the region. It
-// refuses lengths outside [MinValue, MaxValue] and values with a CR, LF or
-// NUL, which no header can carry. It returns when the n bytes are there; fd
+// refuses lengths outside [1, MaxValue] and values with a CR, LF or NUL,
+// which no header can carry. It returns when the n bytes are there; fd
 // stays open.
 func (s *Store) ReadValue(fd, n int) (Value, error) {
 	switch {
-	case n < MinValue:
-		return Value{}, fmt.Errorf("value is shorter than %d bytes", MinValue)
+	case n < 1:
+		return Value{}, errors.New("value is empty")
 	case n > MaxValue:
 		return Value{}, fmt.Errorf("value is longer than %d bytes", MaxValue)
 	}

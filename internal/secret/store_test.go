@@ -63,13 +63,12 @@ func TestReadValue(t *testing.T) {
 		n           int
 		want        string // in the error
 	}{
-		{"shortest", "12345678", 8, ""},
+		{"shortest", "1", 1, ""},
 		{"longest", strings.Repeat("x", MaxValue), MaxValue, ""},
 		{"non-ASCII and quotes", "pä\"ss' & # %", 13, ""},
 		{"only what was asked for", "0123456789abcdef", 10, ""},
-		{"too short", "1234567", 7, "shorter"},
-		{"empty", "", 0, "shorter"},
-		{"negative", "", -1, "shorter"},
+		{"empty", "", 0, "empty"},
+		{"negative", "", -1, "empty"},
 		{"too long", "", MaxValue + 1, "longer"},
 		{"CR", "1234\r5678", 9, "CR, LF or NUL"},
 		{"LF", "12345678\n", 9, "CR, LF or NUL"},
