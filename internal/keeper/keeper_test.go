@@ -90,7 +90,7 @@ func TestHandoverRefuses(t *testing.T) {
 		"another order":    func(_ *Spec, v *[]Value) { (*v)[0], (*v)[1] = (*v)[1], (*v)[0] },
 		"a line break":     func(_ *Spec, v *[]Value) { (*v)[1].Data = []byte("value\r\nX-Injected: 1") },
 		"a short value":    func(_ *Spec, v *[]Value) { (*v)[1].Data = []byte("short") },
-		"an endless value": func(_ *Spec, v *[]Value) { (*v)[1].Data = bytes.Repeat([]byte("x"), maxValue+1) },
+		"an endless value": func(_ *Spec, v *[]Value) { (*v)[1].Data = bytes.Repeat([]byte("x"), secret.MaxValue+1) },
 	}
 	for name, change := range tests {
 		spec, values := testSpec(t, "ONE", "TWO")
