@@ -10,7 +10,7 @@ import (
 // command that knows secrets.
 func bindRules(f *pflag.FlagSet, r *config.Rules) {
 	f.Var(listFlag{&r.Secrets, "NAME@HOST[:PORT],..."}, "secret", "swap the placeholder of NAME for its value in requests to HOST")
-	f.Var(listFlag{&r.Placeholders, "NAME=TEXT"}, "placeholder", "what stands for the secret in the guest (default $MSB_NAME)")
+	f.Var(listFlag{&r.Placeholders, "NAME=TEXT"}, "placeholder", "what stands for the secret in the guest (default $MSB_NAME); shaped for a text like the value")
 	f.Var(listFlag{&r.Surfaces, "NAME=LIST"}, "surface", "where in a request the value may go: header, header:X-NAME, header:*, basic, query, path, body, body:TYPE/SUBTYPE, body:/JSON/POINTER, body:FIELD, websocket (default header,basic)")
 	f.Var(listFlag{&r.Scopes, "NAME='METHOD PATH'"}, "scope", "which requests may carry the value, such as 'GET /repos/**' (default all)")
 	f.Var(listFlag{&r.OnViolation, "[NAME=]ACTION"}, "on-violation", "what to do with a placeholder that may not be swapped: block, block-and-log (default), block-and-terminate, each with ,hold to read a whole body first, or passthrough[:HOST,…]")

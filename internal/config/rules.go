@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cutoutdev/cutout/internal/keeper"
@@ -29,7 +30,8 @@ type Rules struct {
 
 // Check parses r without needing the values: for a command that only asks
 // what would happen. Those values that lookup knows are searched for in r,
-// and zeroed.
+// and zeroed. A shaped placeholder, which only a keeper draws, is the default
+// one.
 func (r Rules) Check(lookup func(string) (string, bool)) (keeper.Spec, error) {
 	var spec keeper.Spec
 	values, err := r.bind(&spec, lookup, false)
@@ -39,6 +41,11 @@ func (r Rules) Check(lookup func(string) (string, bool)) (keeper.Spec, error) {
 	}
 	if err == nil {
 		err = r.apply(&spec)
+	}
+	for i, s := range spec.Secrets {
+		if s.Placeholder == "" {
+			spec.Secrets[i].Placeholder = DefaultPlaceholder(s.Name)
+		}
 	}
 	return spec, err
 }
@@ -64,7 +71,7 @@ func (r Rules) bind(spec *keeper.Spec, lookup func(string) (string, bool), neede
 			ref = name
 		}
 		value, ok := lookup(ref)
-		short := contains(r.AllowShort, name)
+		short := slices.Contains(r.AllowShort, name)
 		if len(value) >= secret.MinValue || short && value != "" && needed {
 			values = append(values, keeper.Value{Name: name, Data: []byte(value)})
 		}
@@ -84,15 +91,6 @@ func (r Rules) bind(spec *keeper.Spec, lookup func(string) (string, bool), neede
 		first = exceptions.unused()
 	}
 	return values, first
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // checkBound refuses a value that is not there or not one, as the keeper's
@@ -270,13 +268,19 @@ func (r Rules) scrub(spec *keeper.Spec) error {
 	return nil
 }
 
-// checkSet refuses here what the keeper would refuse later.
+// checkSet refuses here what the keeper would refuse later. Shaped
+// placeholders do not exist yet.
 func checkSet(specs []secret.Secret) error {
-	all := make([]*secret.Secret, len(specs))
+	var drawn []*secret.Secret
 	for i := range specs {
-		all[i] = &specs[i]
+		if slices.ContainsFunc(specs[:i], func(s secret.Secret) bool { return s.Name == specs[i].Name }) {
+			return hinted(fmt.Sprintf("secret %s is given twice", shown(specs[i].Name)), "name all its hosts in one --secret, separated by commas")
+		}
+		if specs[i].Placeholder != "" {
+			drawn = append(drawn, &specs[i])
+		}
 	}
-	if _, err := secret.NewSet(all); err != nil {
+	if _, err := secret.NewSet(drawn); err != nil {
 		return hinted(err.Error(), "give a secret another name, or another placeholder with --placeholder NAME=TEXT")
 	}
 	return nil

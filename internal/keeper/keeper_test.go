@@ -39,6 +39,16 @@ func testSpec(t *testing.T, names ...string) (Spec, []Value) {
 // receive runs a hand-over over a real socket pair.
 func receive(t *testing.T, write func(w io.Writer)) (Spec, []*secret.Secret, error) {
 	t.Helper()
+	store, err := secret.NewStore(64 << 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	return receiveInto(t, store, write)
+}
+
+func receiveInto(t *testing.T, store *secret.Store, write func(w io.Writer)) (Spec, []*secret.Secret, error) {
+	t.Helper()
 	conn, theirs, err := socketPair("test")
 	if err != nil {
 		t.Fatal(err)
@@ -48,11 +58,6 @@ func receive(t *testing.T, write func(w io.Writer)) (Spec, []*secret.Secret, err
 		defer conn.Close()
 		write(conn)
 	}()
-	store, err := secret.NewStore(64 << 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
 	return receiveHandover(int(theirs.Fd()), store)
 }
 

@@ -47,6 +47,9 @@ const (
 // the log before the boundary, the boundary before the guest, the guest
 // before the socket.
 func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err error) {
+	if err := shapePlaceholders(s.store, secrets); err != nil {
+		return err
+	}
 	set, err := secret.NewSet(secrets)
 	if err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 // has everything but the value.
 type Secret struct {
 	Name        string          `json:"name"`
-	Placeholder string          `json:"placeholder"`
+	Placeholder string          `json:"placeholder"` // "" = to be drawn with Store.Shape before there is a Set
 	Hosts       []Host          `json:"hosts"`
 	Surfaces    *Surfaces       `json:"surfaces,omitempty"`     // nil = DefaultSurfaces
 	Scopes      []Scope         `json:"scopes,omitempty"`       // none = every request
