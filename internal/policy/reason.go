@@ -51,7 +51,7 @@ var reasons = map[Reason]reasonText{
 	TraceMethod:        {"TRACE and TRACK send the request back", "use another method"},
 	MalformedRequest:   {"the request is not strictly well-formed HTTP", "send one Host, one framing and clean header lines"},
 	Unscannable:        {"the response cannot be searched for the value", "ask for an identity, gzip, br or zstd response"},
-	UpgradeRefused:     {"this host's connections cannot change protocol", "use HTTP"},
+	UpgradeRefused:     {"this host's connections can change to no protocol but WebSocket, by a correct handshake", "use HTTP or WebSocket"},
 	AddressDenied:      {"the network policy denies this address", "see --no-net and --connect-to"},
 	ProtocolDenied:     {"the network policy denies this protocol", "use TCP; QUIC clients fall back by themselves"},
 	NetworkOff:         {"the sandbox has no network", "run without --no-net"},

@@ -12,6 +12,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/reframe"
 	"github.com/cutoutdev/cutout/internal/rewrite"
 	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/websocket"
 )
 
 // ServeHTTP handles one request, whatever kind of connection it came on.
@@ -64,7 +65,8 @@ func (q *request) outgoing() *http.Request {
 	}
 	if q.searched() {
 		q.scannable(out.Header)
-	} else if q.upgrades != "" {
+	}
+	if q.upgrades != "" {
 		out.Header.Set("Connection", "Upgrade")
 		out.Header.Set("Upgrade", q.upgrades)
 	}
@@ -80,6 +82,7 @@ func (q *request) scannable(h http.Header) {
 	}
 	delete(h, "Range")
 	delete(h, "If-Range")
+	delete(h, websocket.FieldExtensions) // they compress, or nobody knows what
 }
 
 // upstreamHost is the connection's name and port in canonical form.

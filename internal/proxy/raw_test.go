@@ -289,13 +289,6 @@ func TestBrokenBody(t *testing.T) {
 	}
 }
 
-func TestUpgradeRefused(t *testing.T) {
-	w := newWorld(t, "h1")
-	a := w.raw1().send("GET /ws HTTP/1.1\r\nHost: good.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
-	w.refused(a, 403, policy.UpgradeRefused)
-}
-
 // Elsewhere an upgrade that the server agrees to opens a tunnel, and one that
 // it does not leaves HTTP.
 func TestUpgradeElsewhere(t *testing.T) {

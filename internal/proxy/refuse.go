@@ -79,6 +79,15 @@ func (q *request) refuse(w http.ResponseWriter, r *refusal) {
 	}
 }
 
+// Error is the refusal in a line, for the Close frame of a WebSocket.
+func (r *refusal) Error() string {
+	text := "cutout: " + string(r.reason)
+	if r.secret != nil {
+		text += " " + r.secret.Name
+	}
+	return text + ": " + r.reason.Hint()
+}
+
 // refused is the status of a refusal for reason.
 func refused(reason policy.Reason) *refusal {
 	status := http.StatusForbidden

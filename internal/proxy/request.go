@@ -14,6 +14,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/rewrite"
 	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/websocket"
 )
 
 // A request is one request of the guest on an opened connection: what it
@@ -26,6 +27,7 @@ type request struct {
 	target   string               // origin-form or "*", byte for byte
 	bound    bool                 // its host is one of some secret
 	upgrades string               // the protocol that it asks to change to
+	socket   *websocket.Handshake // what it asks for, if that is a WebSocket
 	swap     []rewrite.Occurrence // placeholders to be replaced
 	markers  []string             // registered for it
 	body     *body                // nil if it has none
@@ -96,10 +98,7 @@ func (q *request) judge() *refusal {
 			return r
 		}
 	}
-	if q.searched() && q.upgrades != "" {
-		return refused(policy.UpgradeRefused) // what follows could not be judged
-	}
-	return nil
+	return q.handshake()
 }
 
 // judgeOne decides about one placeholder in the head, the table of DESIGN §3.

@@ -27,30 +27,34 @@ var relayBuffers = sync.Pool{New: func() any { return new([relayBuffer]byte) }}
 // reset of either side resets the other.
 func splice(a, b net.Conn) {
 	var moved atomic.Bool
-	idle := make(chan struct{})
+	defer watch(&moved, func() { reset(a); reset(b) })()
+	var both sync.WaitGroup
+	both.Go(func() { relay(a, b, &moved) })
+	relay(b, a, &moved)
+	both.Wait()
+	a.Close()
+	b.Close()
+}
+
+// watch calls idle if nothing has moved for long, until stop is called.
+func watch(moved *atomic.Bool, idle func()) (stop func()) {
+	stopped := make(chan struct{})
 	go func() {
 		tick := time.NewTicker(spliceIdle / 2)
 		defer tick.Stop()
 		for {
 			select {
-			case <-idle:
+			case <-stopped:
 				return
 			case <-tick.C:
 				if !moved.Swap(false) {
-					reset(a)
-					reset(b)
+					idle()
 					return
 				}
 			}
 		}
 	}()
-	var both sync.WaitGroup
-	both.Go(func() { relay(a, b, &moved) })
-	relay(b, a, &moved)
-	both.Wait()
-	close(idle)
-	a.Close()
-	b.Close()
+	return func() { close(stopped) }
 }
 
 // relay copies src to dst to the end of src.

@@ -31,14 +31,15 @@ var may = map[string]string{
 	"internal/audit":    "internal/policy",
 
 	// One protocol each.
-	"internal/pin":     "internal/hostname",
-	"internal/ca":      "internal/hostname",
-	"internal/hello":   "internal/hostname",
-	"internal/reframe": "internal/hostname internal/policy",
-	"internal/dns":     "internal/audit internal/hostname internal/pin internal/policy",
-	"internal/coding":  "",
+	"internal/pin":       "internal/hostname",
+	"internal/ca":        "internal/hostname",
+	"internal/hello":     "internal/hostname",
+	"internal/reframe":   "internal/hostname internal/policy",
+	"internal/dns":       "internal/audit internal/hostname internal/pin internal/policy",
+	"internal/coding":    "",
+	"internal/websocket": "",
 	"internal/proxy": "internal/audit internal/ca internal/coding internal/hello internal/hostname internal/pin internal/policy " +
-		"internal/reframe internal/rewrite internal/secret",
+		"internal/reframe internal/rewrite internal/secret internal/websocket",
 	"internal/netstack":       "internal/netstack/frame",
 	"internal/netstack/frame": "",
 
