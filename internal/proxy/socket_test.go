@@ -420,7 +420,7 @@ func TestSocketScrubbed(t *testing.T) {
 			t.Fatalf("pieces of %d: heard %q", size, got)
 		}
 		for i := range want {
-			if got[i] != want[i] && want[i] != "" || strings.Contains(got[i], b64("me:"+value)[4:40]) {
+			if got[i] != want[i] && want[i] != "" || strings.Contains(got[i], b64("me:" + value)[4:40]) {
 				t.Errorf("pieces of %d: heard %q, want %q", size, got[i], want[i])
 			}
 		}
@@ -599,18 +599,15 @@ func TestSocketLargeMessage(t *testing.T) {
 	c := w.openSocket("")
 	peak := heapPeak()
 	before := peak()
-	total := 0
-	for total < size {
-		f, err := hear(c.r)
-		if err != nil {
+	for range size >> 20 {
+		if _, err := io.CopyN(io.Discard, c.r, 1<<20); err != nil {
 			t.Fatal(err)
 		}
-		total += len(f.payload)
-		if total%(10<<20) < len(f.payload) {
-			peak()
-		}
+		peak()
 	}
-	if grown := int64(peak()) - int64(before); grown > 40<<20 {
+	if grown := int64(peak()) - int64(before); grown > 20<<20 {
 		t.Errorf("heap has grown by %d MiB", grown>>20)
+	} else {
+		t.Logf("heap has grown by %d MiB", grown>>20)
 	}
 }
