@@ -70,6 +70,9 @@ func (q *request) tunnel(w http.ResponseWriter, out *http.Request, resp *http.Re
 		q.refuse(w, no)
 		return
 	}
+	if q.seal != nil && q.seal.Upgraded() != nil {
+		panic(http.ErrAbortHandler)
+	}
 	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{got}
 	guest, buffered := q.hijack(w, h)
 	defer close(q.ended) // no longer the server's

@@ -13,9 +13,12 @@ import (
 const (
 	prefaceLen     = 24
 	frameHeader    = 9
+	frameData      = 0x0
 	frameHeaders   = 0x1
+	frameReset     = 0x3
 	framePush      = 0x5
 	frameContinued = 0x9
+	flagEndStream  = 0x1
 	flagEndHeaders = 0x4
 	flagPadded     = 0x8
 	flagPriority   = 0x20
@@ -33,8 +36,9 @@ const maxBlock = 1 << 20
 // A framer follows the frames that net/http's client writes. Header blocks
 // are decoded and encoded anew, without dynamic table; a field with a marker
 // becomes a literal that is never indexed (RFC 7541 §6.2.3, §7.1.3), so that
-// neither side's table nor any compression state ever holds a value. All
-// other frames pass as they are.
+// neither side's table nor any compression state ever holds a value. DATA
+// frames keep their lengths; a marker in them is swapped at its place, piece by
+// piece if it lies over several. All other frames pass as they are.
 type framer struct {
 	seal    *Seal
 	preface int // bytes of the preface that have passed
@@ -46,6 +50,9 @@ type framer struct {
 	payload  []byte // of the HEADERS or CONTINUATION frame so far
 	block    []byte // header block so far
 	open     bool   // CONTINUATION must follow
+	bodies   map[uint32]*Body
+	body     *Body // of the DATA frame; nil if it has no markers
+	claimed  *Body // by the header block
 	stream   uint32
 	flags    byte // of the HEADERS frame
 	priority [priorityLen]byte
@@ -72,9 +79,11 @@ func newFramer(s *Seal) *framer {
 
 // write takes the next bytes of the client.
 func (f *framer) write(p []byte) error {
-	if f.transparent(p) {
-		_, err := f.seal.Conn.Write(p)
-		return err
+	if f.left >= len(p) && f.nhead == frameHeader && !f.collects() {
+		if err := f.through(p, 0); err != nil {
+			return err
+		}
+		return f.seal.emit(p)
 	}
 	f.out = f.out[:0]
 	for len(p) > 0 {
@@ -87,14 +96,14 @@ func (f *framer) write(p []byte) error {
 	return f.seal.emit(f.out)
 }
 
-// transparent reports whether p lies within the payload of a frame that
-// passes as it is, and if so counts it as written.
-func (f *framer) transparent(p []byte) bool {
-	if f.left < len(p) || f.collects() {
-		return false
-	}
+// through takes bytes of a payload that passes as it is, but for the places
+// of a body. base is where they will stand in what is written.
+func (f *framer) through(p []byte, base int) error {
 	f.advance(len(p))
-	return true
+	if f.body == nil {
+		return nil
+	}
+	return f.body.pass(p, base, f.left == 0 && f.head[4]&flagEndStream != 0)
 }
 
 // collects reports whether the current frame is part of a header block.
@@ -125,9 +134,9 @@ func (f *framer) step(p []byte) (int, error) {
 	}
 	n := min(f.left, len(p))
 	if !f.collects() {
+		err := f.through(p[:n], len(f.out))
 		f.out = append(f.out, p[:n]...)
-		f.advance(n)
-		return n, nil
+		return n, err
 	}
 	f.payload = append(f.payload, p[:n]...)
 	f.advance(n)
@@ -149,10 +158,7 @@ func (f *framer) begin() error {
 		return errFrames // RFC 9113 §8.4: a client cannot push
 	case !f.collects():
 		f.out = append(f.out, f.head[:]...)
-		if f.left == 0 {
-			f.nhead = 0
-		}
-		return nil
+		return f.pass(kind, stream)
 	case stream == 0 || f.left+len(f.block) > maxBlock:
 		return errFrames
 	}
@@ -162,6 +168,36 @@ func (f *framer) begin() error {
 		f.nhead = 0
 		return f.end()
 	}
+	return nil
+}
+
+// pass begins a frame that passes as it is.
+func (f *framer) pass(kind byte, stream uint32) error {
+	if f.left == 0 {
+		f.nhead = 0
+	}
+	f.body = nil
+	if kind != frameData && kind != frameReset {
+		return nil
+	}
+	b := f.bodies[stream]
+	if b == nil {
+		return nil
+	}
+	ends := f.head[4]&flagEndStream != 0
+	switch {
+	case kind == frameReset:
+		delete(f.bodies, stream)
+		return nil
+	case f.head[4]&flagPadded != 0:
+		return errFrames // the client pads nothing
+	case ends:
+		delete(f.bodies, stream)
+	}
+	if f.left == 0 {
+		return b.pass(nil, 0, ends)
+	}
+	f.body = b
 	return nil
 }
 
@@ -215,11 +251,47 @@ func (f *framer) rewrite() error {
 		return f.found
 	}
 	f.frame(f.encoded.Bytes(), first)
+	return f.bind()
+}
+
+// bind gives the stream of a header block its body, or takes it if the
+// block ends it.
+func (f *framer) bind() error {
+	b := f.claimed
+	f.claimed = nil
+	ends := f.flags&flagEndStream != 0
+	if old := f.bodies[f.stream]; old != nil {
+		if b != nil {
+			return errFrames
+		}
+		if b = old; !ends {
+			return errFrames // RFC 9113 §8.1: trailers end the stream
+		}
+	}
+	switch {
+	case b == nil:
+		return nil
+	case ends:
+		delete(f.bodies, f.stream)
+		return b.pass(nil, 0, true)
+	case f.bodies == nil:
+		f.bodies = make(map[uint32]*Body)
+	}
+	f.bodies[f.stream] = b
 	return nil
 }
 
 // field encodes one field. The decoder calls it.
 func (f *framer) field(h hpack.HeaderField) {
+	if strings.EqualFold(h.Name, f.seal.field) {
+		if f.claimed != nil {
+			f.note(errFrames)
+		}
+		if f.claimed = f.seal.claim(h.Value); f.claimed == nil {
+			f.note(errFrames)
+		}
+		return
+	}
 	if !strings.Contains(h.Value, f.seal.prefix) {
 		f.note(f.enc.WriteField(h))
 		return

@@ -14,7 +14,7 @@ func TestMask(t *testing.T) {
 	for offset := range 9 {
 		for split := range len(value) + 1 {
 			rec := &recorder{}
-			s := NewSeal(rec, false, st)
+			s := newStream(rec, st)
 			m := register(t, s, Raw, Part{Value: v})
 			if err := s.Mask(m, key, offset); err != nil {
 				t.Fatal(err)
@@ -40,7 +40,7 @@ func TestMaskLong(t *testing.T) {
 	value := bytes.Repeat([]byte("abcdefg"), 9000) // over several slots
 	v := load(t, st, string(value))
 	rec := &recorder{}
-	s := NewSeal(rec, false, st)
+	s := newStream(rec, st)
 	m := register(t, s, Raw, Part{Value: v})
 	if err := s.Mask(m, [4]byte{1, 2, 3, 4}, 3); err != nil {
 		t.Fatal(err)
@@ -58,7 +58,7 @@ func TestMaskLong(t *testing.T) {
 func TestMaskRefuses(t *testing.T) {
 	st := newStore(t)
 	v, binary := load(t, st, "s3cretvalue-0001"), load(t, st, "s3cret\xff\xfevalue")
-	s := NewSeal(&recorder{}, false, st)
+	s := newStream(&recorder{}, st)
 	spent := register(t, s, Raw, Part{Value: v})
 	s.Write([]byte(spent))
 	for name, m := range map[string]string{"spent": spent, "not a marker": "abcdefghijkl", "too short": "abc", "beginning": register(t, s, Raw, Part{Value: v})[:8]} {

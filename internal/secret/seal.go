@@ -17,27 +17,33 @@ import (
 // for the value, in a locked scratch slot, in the bytes that pass to the TLS
 // connection.
 //
-// A marker is swapped once. Bytes that are no registered marker pass as they
-// are. When anything is not as it must be the connection is cut, before the
-// write that would hold half a value.
+// A marker is swapped once, and only where it belongs: one of
+// [Seal.Register] in the head of a request or, after [Seal.Upgraded], in the
+// stream, one of a [Body] at its place in that body. Bytes that are no
+// registered marker pass as they are. When anything is not as it must be the
+// connection is cut.
 //
 // Its methods may be called from several goroutines at once.
 type Seal struct {
 	net.Conn
 	st     *Store
 	prefix string // of all its markers
+	field  string // name of the header field that names a Body
 	closed chan struct{}
 	once   sync.Once
 
 	mu      sync.Mutex
 	entries map[markerKey]*entry
-	unspent atomic.Int32 // of entries; written with mu held
+	bodies  map[string]*Body // that no request has claimed, by the value of field
+	open    map[*Body]bool   // all that are not closed
+	unspent atomic.Int32     // of entries; written with mu held
 
-	wmu    sync.Mutex // guards the rest
-	err    error      // why the connection was cut
-	held   []byte     // HTTP/1: may begin a marker
-	frames *framer    // HTTP/2
-	swaps  []swap
+	wmu      sync.Mutex // guards the rest
+	err      error      // why the connection was cut
+	frames   *framer    // HTTP/2
+	messages *messages  // HTTP/1; nil once upgraded
+	held     []byte     // upgraded: may begin a marker
+	swaps    []swap
 }
 
 // A swap puts n bytes of the store at off in the place of text[at:at+n].
@@ -55,11 +61,14 @@ func NewSeal(conn net.Conn, http2 bool, st *Store) *Seal {
 		Conn:    conn,
 		st:      st,
 		prefix:  string(randomText(prefixLen)),
+		field:   "X-" + string(randomText(bodyName)),
 		closed:  make(chan struct{}),
 		entries: make(map[markerKey]*entry),
 	}
 	if http2 {
 		s.frames = newFramer(s)
+	} else {
+		s.messages = &messages{seal: s}
 	}
 	return s
 }
@@ -68,8 +77,8 @@ func NewSeal(conn net.Conn, http2 bool, st *Store) *Seal {
 func (s *Seal) Format(f fmt.State, _ rune) { f.Write([]byte("[secret seal]")) }
 
 // Register returns a marker for the encoding of parts: random letters and
-// digits, exactly as many as the encoding has bytes, valid for one write on
-// this connection. Parts and encoding are fixed from here on: a value that is
+// digits, exactly as many as the encoding has bytes, valid for one request
+// head, or, on an upgraded connection, one place in the stream. Parts and encoding are fixed from here on: a value that is
 // released later is still written.
 func (s *Seal) Register(parts []Part, enc Encoding) (string, error) {
 	off, n, err := s.st.encode(parts, enc)
@@ -116,7 +125,49 @@ func (s *Seal) Forget(marker string) {
 	if e := s.entries[key]; e != nil && e.marker == marker {
 		delete(s.entries, key)
 		s.drop(e)
+		if s.unspent.Load() == 0 {
+			s.unhold()
+		}
 	}
+}
+
+// Upgraded tells the seal that the connection has changed its protocol: what
+// is written from here on is a stream without messages, on HTTP/1 only.
+func (s *Seal) Upgraded() error {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.messages == nil || s.messages.state != inHead || len(s.messages.head) > 0:
+		return errors.New("upgrade within a message")
+	}
+	s.messages = nil
+	return nil
+}
+
+// unhold lets go what is held for a marker that will not come. The write
+// must not be waited for: its peer may have stopped reading.
+func (s *Seal) unhold() {
+	if s.wmu.TryLock() {
+		quiet := len(s.held) == 0
+		s.wmu.Unlock()
+		if quiet {
+			return
+		}
+	}
+	go func() {
+		s.wmu.Lock()
+		defer s.wmu.Unlock()
+		if s.err != nil || len(s.held) == 0 || s.unspent.Load() > 0 {
+			return
+		}
+		held := s.held
+		s.held = nil
+		if err := s.emit(held); err != nil {
+			s.cut(err)
+		}
+	}()
 }
 
 // drop gives the entry's reference up. The caller holds mu.
@@ -138,13 +189,17 @@ func (s *Seal) Close() error {
 			s.drop(e)
 		}
 		s.entries = nil
+		for b := range s.open {
+			b.drop()
+		}
+		s.open, s.bodies = nil, nil
 	})
 	return s.Conn.Close()
 }
 
-// Write writes p with its markers swapped. It may hold back the beginning of
-// a marker that p ends in, or a header block that p does not complete, until
-// the rest is written.
+// Write writes p with its markers swapped. It holds back a request head that
+// p does not complete and, on an upgraded connection, the beginning of a
+// marker that p ends in. Of bodies it holds nothing back.
 func (s *Seal) Write(p []byte) (int, error) {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
@@ -152,9 +207,12 @@ func (s *Seal) Write(p []byte) (int, error) {
 		return 0, s.err
 	}
 	var err error
-	if s.frames != nil {
+	switch {
+	case s.frames != nil:
 		err = s.frames.write(p)
-	} else {
+	case s.messages != nil:
+		err = s.messages.write(p)
+	default:
 		err = s.writeStream(p)
 	}
 	if err != nil {
@@ -175,7 +233,7 @@ func (s *Seal) cut(err error) {
 	s.Close()
 }
 
-// writeStream swaps markers wherever they stand in an HTTP/1 stream.
+// writeStream swaps markers wherever they stand in an upgraded stream.
 func (s *Seal) writeStream(p []byte) error {
 	if len(s.held) == 0 && s.unspent.Load() == 0 {
 		_, err := s.Conn.Write(p)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A recorder is a connection that keeps what is written to it.
@@ -33,7 +34,18 @@ func (r *recorder) Write(p []byte) (int, error) {
 
 func (r *recorder) Close() error { r.closed = true; return nil }
 
-func (r *recorder) String() string { return string(bytes.Join(r.writes, nil)) }
+func (r *recorder) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return string(bytes.Join(r.writes, nil))
+}
+
+// newStream returns a seal on a connection that has changed its protocol.
+func newStream(c net.Conn, st *Store) *Seal {
+	s := NewSeal(c, false, st)
+	s.Upgraded()
+	return s
+}
 
 func register(t testing.TB, s *Seal, enc Encoding, parts ...Part) string {
 	t.Helper()
@@ -74,7 +86,7 @@ func TestRegister(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			blocks := len(st.blocks)
 			rec := &recorder{}
-			s := NewSeal(rec, false, st)
+			s := newStream(rec, st)
 			m, err := s.Register(tt.parts, tt.enc)
 			if tt.want == "" {
 				if err == nil {
@@ -105,7 +117,7 @@ func TestRegister(t *testing.T) {
 func TestMarkersDiffer(t *testing.T) {
 	st := newStore(t)
 	v := load(t, st, "12345678")
-	s := NewSeal(&recorder{}, false, st)
+	s := newStream(&recorder{}, st)
 	seen := map[string]bool{}
 	for range 5000 {
 		m := register(t, s, Raw, Part{Value: v})
@@ -114,7 +126,7 @@ func TestMarkersDiffer(t *testing.T) {
 		}
 		seen[m] = true
 	}
-	if m := register(t, NewSeal(&recorder{}, false, st), Raw, Part{Value: v}); strings.HasPrefix(m, s.prefix) {
+	if m := register(t, newStream(&recorder{}, st), Raw, Part{Value: v}); strings.HasPrefix(m, s.prefix) {
 		t.Error("two connections have one prefix")
 	}
 }
@@ -127,7 +139,7 @@ func TestSwappedOnce(t *testing.T) {
 			st := newStore(t)
 			v := load(t, st, "s3cretvalue-0001")
 			rec := &recorder{}
-			s := NewSeal(rec, false, st)
+			s := newStream(rec, st)
 			m := register(t, s, Raw, Part{Value: v})
 			fmt.Fprintf(s, "A: %s\r\n", m)
 			if again == "after Forget" {
@@ -147,7 +159,7 @@ func TestMarkerTwiceInOneWrite(t *testing.T) {
 	st := newStore(t)
 	v := load(t, st, "s3cretvalue-0001")
 	rec := &recorder{}
-	s := NewSeal(rec, false, st)
+	s := newStream(rec, st)
 	m := register(t, s, Raw, Part{Value: v})
 	if _, err := fmt.Fprintf(s, "A: %s\r\nB: %s\r\n", m, m); err == nil {
 		t.Error("no error")
@@ -164,7 +176,7 @@ func TestForget(t *testing.T) {
 	st := newStore(t)
 	v := load(t, st, "s3cretvalue-0001")
 	rec := &recorder{}
-	s := NewSeal(rec, false, st)
+	s := newStream(rec, st)
 	m := register(t, s, Raw, Part{Value: v})
 	s.Forget(m)
 	s.Forget("short")
@@ -174,13 +186,31 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// TestForgetLetsGo: what was held for a marker goes out when the marker is
+// forgotten, and not only with the next write.
+func TestForgetLetsGo(t *testing.T) {
+	st := newStore(t)
+	v := load(t, st, "s3cretvalue-0001")
+	rec := &recorder{}
+	s := newStream(rec, st)
+	m := register(t, s, Raw, Part{Value: v})
+	text := "the last bytes are " + m[:6]
+	s.Write([]byte(text))
+	s.Forget(m)
+	for end := time.Now().Add(5 * time.Second); rec.String() != text; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("wrote %q, want %q", rec, text)
+		}
+	}
+}
+
 // TestReleasedValueIsWritten: rotation does not turn a registered value into
 // zeros.
 func TestReleasedValueIsWritten(t *testing.T) {
 	st := newStore(t)
 	v := load(t, st, "s3cretvalue-0001")
 	rec := &recorder{}
-	s := NewSeal(rec, false, st)
+	s := newStream(rec, st)
 	m := register(t, s, Raw, Part{Value: v})
 	st.Release(v)
 	if reveal(v) != "s3cretvalue-0001" {
@@ -199,7 +229,7 @@ func TestClosedStoreCuts(t *testing.T) {
 	st := newStore(t)
 	v := load(t, st, "s3cretvalue-0001")
 	rec := &recorder{}
-	s := NewSeal(rec, false, st)
+	s := newStream(rec, st)
 	m := register(t, s, Raw, Part{Value: v})
 	st.Close()
 	if _, err := s.Write([]byte("A: " + m)); !errors.Is(err, ErrClosed) {
@@ -228,7 +258,7 @@ func TestFailedWriteCuts(t *testing.T) {
 	st := newStore(t)
 	v := load(t, st, "s3cretvalue-0001")
 	rec := &recorder{fail: errors.New("reset")}
-	s := NewSeal(rec, false, st)
+	s := newStream(rec, st)
 	m := register(t, s, Raw, Part{Value: v})
 	if _, err := s.Write([]byte(m)); err == nil {
 		t.Error("no error")
@@ -246,7 +276,7 @@ func TestFailedWriteCuts(t *testing.T) {
 // the scratch memory.
 func TestSlotsAreZeroed(t *testing.T) {
 	st := newStore(t)
-	s := NewSeal(&recorder{}, false, st)
+	s := newStream(&recorder{}, st)
 	m := register(t, s, Raw, Part{Value: load(t, st, "s3cretvalue-0001")})
 	s.Write([]byte("beside " + m))
 	if scratch := st.mem.bytes[st.limit:]; strings.Trim(string(scratch), "\x00") != "" {
@@ -258,7 +288,7 @@ func TestSlotsAreZeroed(t *testing.T) {
 func TestLive(t *testing.T) {
 	st := newStore(t)
 	rec := &recorder{}
-	s := NewSeal(rec, false, st)
+	s := newStream(rec, st)
 	p := []byte("GET / HTTP/1.1\r\n")
 	s.Write(p)
 	if rec.String() != string(p) {
@@ -280,7 +310,7 @@ func TestLive(t *testing.T) {
 // caller are written on.
 func TestPassesUncopied(t *testing.T) {
 	st := newStore(t)
-	s := NewSeal(&recorder{}, false, st)
+	s := newStream(&recorder{}, st)
 	p := bytes.Repeat([]byte("x"), 1<<16)
 	if n := testing.AllocsPerRun(20, func() { s.writeStream(p) }); n > 3 { // the recorder's own
 		t.Errorf("%v allocations", n)
@@ -302,7 +332,7 @@ func FuzzStream(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, script string, sizes []byte) {
 		rec := &recorder{}
-		s := NewSeal(rec, false, st)
+		s := newStream(rec, st)
 		defer s.Close()
 		var markers []string
 		for _, p := range parts {
@@ -350,7 +380,7 @@ func TestConcurrent(t *testing.T) {
 	st := newStore(t)
 	v := load(t, st, "s3cretvalue-0001")
 	rec := &recorder{}
-	s := NewSeal(rec, false, st)
+	s := newStream(rec, st)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
