@@ -161,6 +161,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 			clear(v.Data)
 		}
 	}()
+	for _, w := range spec.Warnings() {
+		a.tell(keeper.Message{Notice: w}, o.Quiet)
+	}
 	copies, err := parseCopies(o.Copies)
 	if err != nil {
 		return err

@@ -36,6 +36,9 @@ func (a *app) runSandbox(ctx context.Context, relay *relay, home state.Home, r s
 	sandbox, err := keeper.Start(ctx, r.spec, r.values, func(m keeper.Message) { a.tell(m, r.options.Quiet) })
 	started()
 	if err != nil {
+		if crash, ok := errors.AsType[*keeper.CrashError](err); ok && relay.cause(err) == err {
+			return errors.Join(term.WithHint(err, "report this with %s", crash.Log), place.End())
+		}
 		return relay.cause(errors.Join(keeperError(err), place.Remove()))
 	}
 	defer func() {

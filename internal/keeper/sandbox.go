@@ -58,6 +58,9 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	if err != nil {
 		return err
 	}
+	for _, w := range s.spec.Warnings() {
+		s.record("weakened:", w)
+	}
 	var link net.Conn
 	var nic *os.File
 	if !s.spec.Net.Off {

@@ -36,7 +36,8 @@ func Start(ctx context.Context, spec Spec, values []Value, tell func(Message)) (
 		return nil, err
 	}
 	defer theirs.Close()
-	log, err := os.OpenFile(filepath.Join(spec.Dirs.State, "keeper.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	logPath := filepath.Join(spec.Dirs.State, LogName)
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("start keeper: %w", err)
@@ -65,6 +66,9 @@ func Start(ctx context.Context, spec Spec, values []Value, tell func(Message)) (
 	s := &Sandbox{Client: Dial(spec.Dirs.Runtime), conn: conn, cmd: cmd, done: make(chan struct{})}
 	if err := s.handOver(ctx, spec, values, tell); err != nil {
 		s.End()
+		if errors.Is(err, errCrashed) {
+			err = &CrashError{Log: logPath, Words: lastWords(logPath)}
+		}
 		return nil, err
 	}
 	return s, nil
@@ -90,7 +94,7 @@ func (s *Sandbox) handOver(ctx context.Context, spec Spec, values []Value, tell 
 			}
 		})
 		s.cmd.Wait()
-		answer(errors.Join(errors.New("the keeper ended before the sandbox had started"), err))
+		answer(errors.Join(errCrashed, err))
 		close(s.done)
 	}()
 	if err := sendHandover(s.conn, spec, values); err != nil {

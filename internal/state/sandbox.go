@@ -31,9 +31,10 @@ func (s *Sandbox) AuditLog() string { return filepath.Join(s.Dir, auditName) }
 func (s *Sandbox) Console() string { return filepath.Join(s.Dir, consoleName) }
 
 const (
-	auditName   = "audit.jsonl"
-	consoleName = "console.log"
-	lockName    = "lock"
+	auditName     = "audit.jsonl"
+	keeperLogName = "keeper.log"
+	consoleName   = "console.log"
+	lockName      = "lock"
 )
 
 // New makes the place of a new sandbox, under a fresh random ID, and locks

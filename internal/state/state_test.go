@@ -147,6 +147,14 @@ func TestSweepAfterCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	crashed.Lock.Close()
+	spoke, err := h.New() // a keeper that said why it crashed
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(spoke.Dir, keeperLogName), []byte("panic: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spoke.Lock.Close()
 	other := filepath.Join(h.Runtime, "not-ours")
 	if err := os.Mkdir(other, 0o700); err != nil {
 		t.Fatal(err)
@@ -158,6 +166,9 @@ func TestSweepAfterCrash(t *testing.T) {
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%s is still there", dir)
 		}
+	}
+	if _, err := os.Stat(spoke.Dir); err != nil {
+		t.Error("the sweep took a keeper's last words")
 	}
 	if _, err := os.Stat(other); err != nil {
 		t.Error("the sweep took a directory that is not a sandbox's")

@@ -51,10 +51,15 @@ func (h Home) Sweep(keep int) error {
 	return nil
 }
 
-// hasLog reports whether an ended sandbox left something to look back on.
+// hasLog reports whether an ended sandbox left something to look back on: an
+// audit log, or its keeper's last words.
 func (h Home) hasLog(id string) bool {
-	info, err := os.Stat(filepath.Join(h.Sandbox(id), auditName))
-	return err == nil && info.Size() > 0
+	for _, name := range []string{auditName, keeperLogName} {
+		if info, err := os.Stat(filepath.Join(h.Sandbox(id), name)); err == nil && info.Size() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // removeExcept deletes the sandbox directories below dir that are not known.

@@ -1,0 +1,52 @@
+package keeper
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/secret"
+)
+
+// TestWarnings: everything that weakens a promise is said, and nothing else.
+func TestWarnings(t *testing.T) {
+	shared, err := hostname.ParseShared("*.github.io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := hostname.ParsePattern("*.good.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(change func(*Spec, *secret.Secret)) Spec {
+		s := Spec{Secrets: []secret.Secret{{Name: "KEY", Hosts: []secret.Host{{Pattern: hostname.Exact("good.example"), Port: 443}}}}}
+		change(&s, &s.Secrets[0])
+		return s
+	}
+	tests := map[string]struct {
+		spec Spec
+		want string // "" = no warning
+	}{
+		"nothing": {with(func(*Spec, *secret.Secret) {}), ""},
+		"plain":   {with(func(_ *Spec, x *secret.Secret) { x.Plain = []hostname.Name{"good.example"} }), "KEY may go to good.example unencrypted"},
+		"unverified": {with(func(s *Spec, x *secret.Secret) {
+			x.Unverified = []hostname.Name{"good.example"}
+			s.TLS.NoVerify = x.Unverified
+		}), "KEY may go to good.example without proof"},
+		"no verify":    {with(func(s *Spec, _ *secret.Secret) { s.TLS.NoVerify = []hostname.Name{"good.example"} }), "certificate of good.example is not verified"},
+		"short":        {with(func(_ *Spec, x *secret.Secret) { x.Short = true }), "shorter than 8 bytes"},
+		"any":          {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = hostname.Any() }), "every server"},
+		"shared":       {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = shared }), "below github.io, whoever owns it"},
+		"without apex": {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = own }), "not to good.example itself"},
+		"with apex":    {with(func(_ *Spec, x *secret.Secret) { x.Hosts = append(x.Hosts, secret.Host{Pattern: own}) }), ""},
+		"scrub off":    {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Mode: "off"}} }), "the hosts of secrets answer is not searched"},
+		"scrub lax":    {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Hosts: &own, Mode: "lax"}} }), "what *.good.example answer"},
+		"scrub on":     {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Mode: "on"}, {Mode: "all"}} }), ""},
+	}
+	for name, tt := range tests {
+		got := strings.Join(tt.spec.Warnings(), "\n")
+		if tt.want == "" && got != "" || !strings.Contains(got, tt.want) || strings.Contains(got, "\n") {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
