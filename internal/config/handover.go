@@ -3,11 +3,11 @@ package config
 import (
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"html"
-	"net/url"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 )
 
 // A Text is something that Cutout would put into the guest, its state or an
@@ -18,14 +18,17 @@ type Text struct {
 }
 
 // CheckHandover refuses texts that hold a value in a form that a shell or a
-// script could have made of it. The error names secret and place, never the
-// text.
+// script could have made of it: raw in any case, with any characters escaped
+// as in URLs, JSON or HTML, in hex, or in Base64 at its three alignments in
+// both alphabets, which finds base64(user:value) too. The error names secret
+// and place, never the text.
 func CheckHandover(name string, value []byte, texts []Text) error {
-	forms := formsOf(string(value))
+	folded := strings.ToLower(string(value))
+	digits, cores := hex.EncodeToString(value), coresOf(string(value))
 	for _, t := range texts {
-		folded := strings.ToLower(t.Text)
-		for _, f := range forms {
-			if strings.Contains(t.Text, f.text) || f.fold && strings.Contains(folded, f.text) {
+		for _, reading := range readings(t.Text) {
+			lower := strings.ToLower(reading)
+			if strings.Contains(lower, folded) || strings.Contains(lower, digits) || containsAny(withoutSpace(reading), cores) {
 				return hinted(fmt.Sprintf("the value of %s stands in %s", name, t.Where),
 					"your shell expanded it before Cutout saw it: use single quotes, so that the guest's shell expands the placeholder")
 			}
@@ -34,40 +37,112 @@ func CheckHandover(name string, value []byte, texts []Text) error {
 	return nil
 }
 
-type form struct {
-	text string
-	fold bool // compare with the lower-cased text
-}
-
-// formsOf lists the spellings of v that are searched for: raw, percent,
-// JSON, HTML, hex, and Base64 at its three alignments in both alphabets,
-// which finds base64(user:value) too.
-func formsOf(v string) []form {
-	forms := []form{
-		{text: v},
-		{text: url.QueryEscape(v)},
-		{text: url.PathEscape(v)},
-		{text: strings.ToLower(url.QueryEscape(v)), fold: true},
-		{text: html.EscapeString(v)},
-		{text: hex.EncodeToString([]byte(v)), fold: true},
-	}
-	for _, escapeHTML := range []bool{true, false} {
-		var quoted strings.Builder
-		enc := json.NewEncoder(&quoted)
-		enc.SetEscapeHTML(escapeHTML)
-		if enc.Encode(v) == nil {
-			text := quoted.String()
-			forms = append(forms, form{text: text[1 : len(text)-2]}) // without quotes and newline
+// readings returns what stands in text once the escapes of one syntax are
+// undone, whichever characters are escaped.
+func readings(text string) []string {
+	out := []string{text}
+	add := func(s string) {
+		if s != text {
+			out = append(out, s)
 		}
 	}
+	if strings.Contains(text, "&") {
+		add(html.UnescapeString(text))
+	}
+	if strings.Contains(text, `\`) {
+		add(unescapeJSON(text))
+	}
+	if strings.ContainsAny(text, "%+") {
+		plain := unescapePercent(text)
+		add(plain)
+		add(unescapePercent(strings.ReplaceAll(text, "+", " "))) // as in forms
+	}
+	return out
+}
+
+// unescapePercent decodes the valid escapes of text, RFC 3986 §2.1.
+func unescapePercent(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '%' && i+2 < len(text) {
+			if c, err := strconv.ParseUint(text[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}
+
+// unescapeJSON decodes the valid escapes of text, RFC 8259 §7.
+func unescapeJSON(text string) string {
+	const short = "\"\\/bfnrt"
+	const means = "\"\\/\b\f\n\r\t"
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' || i+1 == len(text) {
+			b.WriteByte(text[i])
+			continue
+		}
+		if at := strings.IndexByte(short, text[i+1]); at >= 0 {
+			b.WriteByte(means[at])
+			i++
+			continue
+		}
+		r, ok := codeUnit(text[i:])
+		if !ok {
+			b.WriteByte(text[i])
+			continue
+		}
+		i += 5
+		if low, ok := codeUnit(text[i+1:]); ok && utf16.IsSurrogate(r) {
+			r = utf16.DecodeRune(r, low)
+			i += 6
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// codeUnit reads the \uXXXX that text begins with.
+func codeUnit(text string) (rune, bool) {
+	if len(text) < 6 || text[:2] != `\u` {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(text[2:6], 16, 16)
+	return rune(n), err == nil
+}
+
+// withoutSpace undoes the line breaks of Base64 tools.
+func withoutSpace(text string) string {
+	if !strings.ContainsAny(text, " \t\r\n") {
+		return text
+	}
+	return strings.NewReplacer(" ", "", "\t", "", "\r", "", "\n", "").Replace(text)
+}
+
+// coresOf lists the Base64 texts that v is in, whatever surrounds it.
+func coresOf(v string) []string {
+	var out []string
 	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		for shift := range 3 {
 			if core := alignedBase64(enc, v, shift); len(core) >= minCore {
-				forms = append(forms, form{text: core})
+				out = append(out, core)
 			}
 		}
 	}
-	return forms
+	return out
+}
+
+func containsAny(text string, parts []string) bool {
+	for _, p := range parts {
+		if strings.Contains(text, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // minCore is the least Base64 text that is evidence of a value and not of
