@@ -119,7 +119,7 @@ type Proxy struct {
 	cfg    Config
 	client transports
 	flows  atomic.Int64 // in progress
-	held   atomic.Int64 // bytes of responses held for scrubbing
+	held   budget       // bytes of bodies and for decoders
 
 	requests atomic.Int64 // in progress
 
@@ -153,7 +153,7 @@ func New(cfg Config) (*Proxy, error) {
 	// net/http's client quotes what an upstream sends unasked, values and
 	// all, in the standard log; there is no other way to stop it.
 	log.SetOutput(io.Discard)
-	return &Proxy{cfg: cfg, client: newTransports()}, nil
+	return &Proxy{cfg: cfg, client: newTransports(), held: budget{limit: heldLimit}}, nil
 }
 
 func dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {

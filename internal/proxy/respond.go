@@ -15,15 +15,10 @@ import (
 	"github.com/cutoutdev/cutout/internal/secret"
 )
 
-const (
-	// holdLimit is the length up to which a response is held, so that its
-	// Content-Length can be measured after scrubbing. API answers are
-	// shorter; downloads are not and are overwritten in place.
-	holdLimit = 1 << 20
-	// heldLimit bounds what all connections of a sandbox hold at once, a
-	// third of its budget.
-	heldLimit = 64 << 20
-)
+// holdLimit is the length up to which a response is held, so that its
+// Content-Length can be measured after scrubbing. API answers are shorter;
+// downloads are not and are overwritten in place.
+const holdLimit = 1 << 20
 
 // respond sends the upstream's answer to the guest.
 func (q *request) respond(w http.ResponseWriter, resp *http.Response) {
@@ -45,13 +40,10 @@ func (q *request) respond(w http.ResponseWriter, resp *http.Response) {
 	}
 	if n := resp.ContentLength; n < 0 {
 		q.send(w, resp, scrub.Reader(resp.Body, false, q.scrubbed), scrub)
-	} else if n > holdLimit || q.held.Add(n) > heldLimit {
-		if n <= holdLimit {
-			q.held.Add(-n)
-		}
+	} else if n > holdLimit || !q.held.Take(n) {
 		q.send(w, resp, scrub.Reader(resp.Body, true, q.scrubbed), scrub)
 	} else {
-		defer q.held.Add(-n)
+		defer q.held.Give(n)
 		whole, err := io.ReadAll(scrub.Reader(resp.Body, false, q.scrubbed))
 		if err != nil {
 			q.failed(w, err)
