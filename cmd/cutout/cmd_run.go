@@ -47,6 +47,8 @@ quotes around CMD, so that the guest's shell expands $NAME and not yours.
 A request whose placeholder may not be swapped is refused, and the first
 refusal of each kind is shown here; cutout audit shows all of them.
 
+` + rulesHelp + `
+
 Standard input is always connected. The command gets a terminal when standard
 input and output are terminals.
 
@@ -60,6 +62,9 @@ not found; 128+N when signal N ended it.`,
 
   cutout run --secret GITHUB_TOKEN@api.github.com,github.com --copy .:/src -w /src \
     docker.io/library/golang:1.26 -- go test ./...
+
+  cutout run --secret TOKEN@api.example.com --surface TOKEN=query,body:/auth/token \
+    --scope TOKEN='GET /v1/**' --scope TOKEN='POST /login' -- ./agent
 
   cutout run --no-net -v ./data:/data:ro --timeout 5m -- python3 /data/untrusted.py`,
 		Annotations:       map[string]string{failStatus: "125"},
@@ -76,6 +81,7 @@ not found; 128+N when signal N ended it.`,
 	f.SortFlags = false
 	f.SetInterspersed(false) // what follows IMAGE is the command's
 	bindRules(f, &o.Rules)
+	completeRules(cmd, &o.Rules)
 	f.VarP(listFlag{&o.Env, "NAME[=VALUE]"}, "env", "e", "set a variable in the guest; without VALUE, to yours")
 	f.VarP(textFlag{&o.Dir, "DIR"}, "workdir", "w", "working directory in the guest")
 	f.VarP(textFlag{&o.User, "USER[:GROUP]"}, "user", "u", "user in the guest, by name or number")
@@ -96,6 +102,7 @@ not found; 128+N when signal N ended it.`,
 	f.Var(listFlag{&o.UpstreamCAs, "FILE"}, "tls-upstream-ca-cert", "trust the certificates in this PEM file too")
 	f.Var(listFlag{&o.UpstreamCAFor, "HOST=FILE"}, "tls-upstream-ca-cert-for", "trust the certificates in this PEM file for HOST only")
 	f.BoolVar(&o.WeakCage, "weak-cage", false, "start even where QEMU cannot be confined; an escape then reaches the values")
+	cmd.RegisterFlagCompletionFunc("tls-intercept", cobra.FixedCompletions([]string{"auto", "all", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

@@ -6,20 +6,46 @@ import (
 	"github.com/cutoutdev/cutout/internal/config"
 )
 
+// rulesHelp explains the flags of bindRules. It is part of the help of every
+// command that has them.
+const rulesHelp = `Rules for a secret; NAME is that of a --secret:
+
+  --surface NAME=LIST, separated by commas, replaces the default header,basic.
+    header is the headers that carry credentials (Authorization, X-Api-Key and
+    the like), header:X-NAME one more, header:* all but those that must be
+    named (Cookie, Referer, User-Agent and what proxies write). basic, query,
+    path and websocket take no name. body can be narrowed to a media type
+    (body:application/json), a JSON pointer (body:/auth/token) or the field of
+    a form (body:token).
+  --scope NAME='METHOD PATH' may be given several times: one must match. In a
+    path * is any text within a segment, a last /** any rest. Without METHOD
+    any will do.
+  --on-violation [NAME=]ACTION says what becomes of a request whose
+    placeholder may not be swapped: block, block-and-log (the default in
+    headers, queries and paths), block-and-terminate, which ends the sandbox,
+    or passthrough[:HOST,…], which lets the useless text go (the default in
+    bodies). block,hold reads a whole body before the head goes out.
+  --placeholder NAME=shaped draws a placeholder that looks like the value, for
+    programs that check their key: kind, length, alphabet and checksum are
+    right, the rest is random.
+
+What is called dangerous takes back a promise and is said at every start.`
+
 // bindRules adds the flags about secrets, which are the same for every
 // command that knows secrets.
 func bindRules(f *pflag.FlagSet, r *config.Rules) {
-	f.Var(listFlag{&r.Secrets, "NAME@HOST[:PORT],..."}, "secret", "swap the placeholder of NAME for its value in requests to HOST")
-	f.Var(listFlag{&r.Placeholders, "NAME=TEXT"}, "placeholder", "what stands for the secret in the guest (default $MSB_NAME); shaped for a text like the value")
-	f.Var(listFlag{&r.Surfaces, "NAME=LIST"}, "surface", "where in a request the value may go: header, header:X-NAME, header:*, basic, query, path, body, body:TYPE/SUBTYPE, body:/JSON/POINTER, body:FIELD, websocket (default header,basic)")
-	f.Var(listFlag{&r.Scopes, "NAME='METHOD PATH'"}, "scope", "which requests may carry the value, such as 'GET /repos/**' (default all)")
-	f.Var(listFlag{&r.OnViolation, "[NAME=]ACTION"}, "on-violation", "what to do with a placeholder that may not be swapped: block, block-and-log (default), block-and-terminate, each with ,hold to read a whole body first, or passthrough[:HOST,…]")
-	f.Var(listFlag{&r.Scrub, "[HOST=]MODE"}, "scrub", "search what hosts answer for values: on (default), lax, off, or all for every intercepted host")
-	f.Var(listFlag{&r.Exclusive, "NAME"}, "exclusive", "refuse requests to the secret's hosts that carry another credential")
-	f.Var(listFlag{&r.AllowPlain, "NAME@HOST"}, "allow-plain", "dangerous: the value may go to HOST unencrypted")
-	f.Var(listFlag{&r.AllowUnverified, "NAME@HOST"}, "allow-unverified", "dangerous: the value may go to HOST though nobody verified that it is HOST")
-	f.Var(listFlag{&r.NoVerify, "HOST"}, "tls-no-verify-upstream-for", "dangerous: do not verify the certificate of HOST")
-	f.Var(listFlag{&r.AllowSharedSuffix, "'*.SUFFIX'"}, "allow-shared-suffix", "dangerous: a secret's host may be *.SUFFIX though anybody can own a name there")
-	f.Var(listFlag{&r.AllowAnyHost, "NAME"}, "allow-any-host", "dangerous: the host of NAME may be *, every server that the guest names")
-	f.Var(listFlag{&r.AllowShort, "NAME"}, "allow-short", "dangerous: the value may be shorter than 8 bytes; answers are then never searched for it")
+	list := func(to *[]string, name, form, usage string) { f.Var(listFlag{to, form}, name, usage) }
+	list(&r.Secrets, "secret", "NAME@HOST[:PORT],...", "swap the placeholder of NAME for its value in requests to HOST")
+	list(&r.Placeholders, "placeholder", "NAME=TEXT", "what stands for the secret in the guest, or shaped (default $MSB_NAME)")
+	list(&r.Surfaces, "surface", "NAME=LIST", "where in a request the value may go (default header,basic)")
+	list(&r.Scopes, "scope", "NAME='METHOD PATH'", "which requests may carry the value (default all)")
+	list(&r.OnViolation, "on-violation", "[NAME=]ACTION", "what to do with a placeholder that may not be swapped")
+	list(&r.Exclusive, "exclusive", "NAME", "refuse requests to the secret's hosts that carry another credential")
+	list(&r.Scrub, "scrub", "[HOST=]MODE", "search answers for values: on (default), lax, off; all for every intercepted host")
+	list(&r.AllowPlain, "allow-plain", "NAME@HOST", "dangerous: the value may go to HOST unencrypted")
+	list(&r.AllowUnverified, "allow-unverified", "NAME@HOST", "dangerous: the value may go to HOST without proof that it is HOST")
+	list(&r.NoVerify, "tls-no-verify-upstream-for", "HOST", "dangerous: do not verify the certificate of HOST")
+	list(&r.AllowSharedSuffix, "allow-shared-suffix", "'*.SUFFIX'", "dangerous: *.SUFFIX may be a host though anybody can own a name there")
+	list(&r.AllowAnyHost, "allow-any-host", "NAME", "dangerous: the host of NAME may be *, every server that the guest names")
+	list(&r.AllowShort, "allow-short", "NAME", "dangerous: the value may be shorter than 8 bytes; it is never searched for")
 }

@@ -17,6 +17,18 @@ func Nearest(text string, words []string) string {
 	return best
 }
 
+// SurfaceWords lists the surfaces of --surface, without details.
+func SurfaceWords() []string { return slices.Clone(surfaceWords) }
+
+// ActionWords lists the actions of --on-violation.
+func ActionWords() []string { return keys(actions) }
+
+// ScrubModes lists the modes of --scrub.
+func ScrubModes() []string { return slices.Clone(scrubModes) }
+
+// Methods lists the usual methods of --scope.
+func Methods() []string { return slices.Clone(methods) }
+
 // didYouMean is the beginning of a hint. It never repeats text.
 func didYouMean(text string, words []string) string {
 	if near := Nearest(text, words); near != "" {
