@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -130,14 +129,7 @@ func (w *world) secret(name, placeholder, value, host string, port uint16) *secr
 
 func load(t testing.TB, store *secret.Store, value string) secret.Value {
 	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	io.WriteString(w, value)
-	w.Close()
-	return must(store.ReadValue(int(r.Fd()), len(value)))
+	return must(testnet.Value(store, value))
 }
 
 // secrets replaces the world's secrets.

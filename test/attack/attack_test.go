@@ -89,43 +89,43 @@ func TestCorpus(t *testing.T) {
 
 // judge compares what happened with what must.
 func (b *boundary) judge(p probe, o outcome) {
-	b.t.Helper()
+	b.T.Helper()
 	if !slices.Contains(p.want.status, o.status) {
-		b.t.Errorf("the guest got %d %q %v, want %v", o.status, o.text, o.err, p.want.status)
+		b.T.Errorf("the guest got %d %q %v, want %v", o.status, o.text, o.err, p.want.status)
 	}
 	if r := p.want.reason; r != policy.None {
 		if o.status != 0 && o.reason() != r {
-			b.t.Errorf("the guest was told %q, want %q: %s", o.reason(), r, o.text)
+			b.T.Errorf("the guest was told %q, want %q: %s", o.reason(), r, o.text)
 		}
-		if !b.recorded(r) {
-			b.t.Errorf("no event says %s", r)
+		if !b.Recorded(r) {
+			b.T.Errorf("no event says %s", r)
 		}
 	}
-	got := b.received()
+	got := b.Received()
 	for i := 0; p.want.value && !strings.Contains(got, V) && i < 100; i++ {
 		time.Sleep(10 * time.Millisecond) // a server records a request when it has ended
-		got = b.received()
+		got = b.Received()
 	}
 	if strings.Contains(got, V) != p.want.value {
-		b.t.Errorf("value upstream: %v, want %v: %s", !p.want.value, p.want.value, got)
+		b.T.Errorf("value upstream: %v, want %v: %s", !p.want.value, p.want.value, got)
 	}
 	if p.want.carried && !strings.Contains(got, P) {
-		b.t.Errorf("the placeholder did not go on: %s", got)
+		b.T.Errorf("the placeholder did not go on: %s", got)
 	}
 	if p.want.reason != policy.None && !p.want.carried && strings.Contains(got, P) {
-		b.t.Errorf("the placeholder went on: %s", got)
+		b.T.Errorf("the placeholder went on: %s", got)
 	}
 	b.mu.Lock()
 	read := b.read.String()
 	b.mu.Unlock()
 	for _, form := range forms() {
 		if strings.Contains(read, form) {
-			b.t.Errorf("the guest reads the value as %s: %s", form, read)
+			b.T.Errorf("the guest reads the value as %s: %s", form, read)
 		}
 	}
 	if p.check != nil {
 		if err := p.check(b); err != nil {
-			b.t.Error(err)
+			b.T.Error(err)
 		}
 	}
 }
@@ -145,7 +145,7 @@ const bearer = "Bearer " + P
 // ask is a probe of one request to good.test over TLS.
 func ask(method, path, authority string, fields ...string) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		c, err := b.secure(target{})
+		c, err := b.Secure(target{})
 		if err != nil {
 			return outcome{err: err}
 		}
@@ -157,7 +157,7 @@ func ask(method, path, authority string, fields ...string) func(*boundary) outco
 // bytesToGood is a probe of raw HTTP/1 bytes to good.test over TLS.
 func bytesToGood(text string) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		c, err := b.secure(target{})
+		c, err := b.Secure(target{})
 		if err != nil {
 			return outcome{err: err}
 		}
@@ -169,7 +169,7 @@ func bytesToGood(text string) func(*boundary) outcome {
 // connect is a probe of an honest request over a connection to somewhere.
 func connect(to target, authority string) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		c, err := b.secure(to)
+		c, err := b.Secure(to)
 		if err != nil {
 			return outcome{err: err}
 		}

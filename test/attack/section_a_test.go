@@ -22,25 +22,25 @@ var sectionA = append([]probe{
 	{entry: "A1", name: "another Host", run: connect(target{}, "evil.test"), want: misdirected},
 	{
 		entry: "A2", name: "plain HTTP to an attacker, Host good.test",
-		run: plain(target{addr: evilAddr, port: 80}), want: forbidden(policy.PlainHTTP), only: "h1",
+		run: plain(target{Addr: evilAddr, Port: 80}), want: forbidden(policy.PlainHTTP), only: "h1",
 	},
 	{
 		entry: "A2", name: "plain HTTP to a stray address at 443",
-		run: plain(target{addr: strayAddr, port: 443}), want: forbidden(policy.PlainHTTP), only: "h1", check: notDialed,
+		run: plain(target{Addr: strayAddr, Port: 443}), want: forbidden(policy.PlainHTTP), only: "h1", check: notDialed,
 	},
 	{
 		entry: "A2", name: "plain HTTP to good.test itself",
-		run: plain(target{port: 80}), want: forbidden(policy.PlainHTTP), only: "h1",
+		run: plain(target{Port: 80}), want: forbidden(policy.PlainHTTP), only: "h1",
 	},
 	{
-		entry: "A3", name: "an address never resolved", run: connect(target{addr: strayAddr}, "good.test"),
+		entry: "A3", name: "an address never resolved", run: connect(target{Addr: strayAddr}, "good.test"),
 		want: forbidden(policy.NotPinned), check: notDialed,
 	},
 	{entry: "A4", name: "the guest's own resolver, UDP", run: ownResolver("udp"), want: forbidden(policy.NotPinned), check: notDialed},
 	{entry: "A4", name: "the guest's own resolver, TCP", run: ownResolver("tcp"), want: forbidden(policy.NotPinned), check: notDialed},
 	{entry: "A7", name: "an alias pins the name that was asked", run: alias("good.test"), want: substituted},
 	{entry: "A7", name: "an alias does not pin its target", run: alias("evil.test"), want: forbidden(policy.NotPinned)},
-	{entry: "A12", name: "another port", run: connect(target{port: 8443}, "good.test:8443"), want: forbidden(policy.HostNotAllowed)},
+	{entry: "A12", name: "another port", run: connect(target{Port: 8443}, "good.test:8443"), want: forbidden(policy.HostNotAllowed)},
 	{
 		entry: "A14", name: "the guest brings a root of its own", change: foreignRoot, run: connect(target{}, "good.test"),
 		want: forbidden(policy.UpstreamUnverified),
@@ -53,13 +53,13 @@ var sectionA = append([]probe{
 	{entry: "A16", name: "a hello in one-byte segments", run: fragmented, want: substituted},
 	{entry: "A16", name: "half a hello, then silence", run: halfHello, want: unanswered, only: "h1"},
 	{entry: "A16", name: "garbage in a TLS record", run: garbage, want: unanswered, only: "h1"},
-	{entry: "A17", name: "TLS 1.1", run: connect(target{tls: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}}, "good.test"), want: unanswered},
-	{entry: "A17", name: "TLS 1.2", run: connect(target{tls: &tls.Config{MaxVersion: tls.VersionTLS12}}, "good.test"), want: substituted},
+	{entry: "A17", name: "TLS 1.1", run: connect(target{TLS: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}}, "good.test"), want: unanswered},
+	{entry: "A17", name: "TLS 1.2", run: connect(target{TLS: &tls.Config{MaxVersion: tls.VersionTLS12}}, "good.test"), want: substituted},
 	{entry: "A18", name: "one address for two names", change: shared, run: connect(target{}, "evil.test"), want: misdirected},
 }, append(answers(), append(names(), certificates()...)...)...)
 
 func notDialed(b *boundary) error {
-	if b.wasDialed(strayAddr) {
+	if b.Dialed(strayAddr) {
 		return errors.New("the stray address was dialled")
 	}
 	return nil
@@ -67,7 +67,7 @@ func notDialed(b *boundary) error {
 
 func plain(to target) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		c, err := b.dial(to)
+		c, err := b.Dial(to)
 		if err != nil {
 			return outcome{err: err}
 		}
@@ -85,10 +85,8 @@ func ownResolver(network string) func(*boundary) outcome {
 			return outcome{err: err}
 		}
 		defer liar.Close()
-		b.mu.Lock()
-		b.to[netip.AddrPortFrom(evilAddr, 53)] = liar.Addr()
-		b.mu.Unlock()
-		r := b.guest.Resolver(netip.AddrPortFrom(evilAddr, 53))
+		b.Routes.Set(netip.AddrPortFrom(evilAddr, 53), liar.Addr())
+		r := b.Guest.Resolver(netip.AddrPortFrom(evilAddr, 53))
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if network == "tcp" {
@@ -99,7 +97,7 @@ func ownResolver(network string) func(*boundary) outcome {
 		if err != nil || len(addrs) != 1 || addrs[0].Unmap() != goodAddr || len(liar.Queries()) > 0 {
 			return outcome{err: fmt.Errorf("lookup gave %v, %v; the liar heard %v", addrs, err, liar.Queries())}
 		}
-		return connect(target{addr: strayAddr}, "good.test")(b)
+		return connect(target{Addr: strayAddr}, "good.test")(b)
 	}
 }
 
@@ -109,15 +107,15 @@ func answers() []probe {
 	for _, a := range []string{"127.0.0.1", "169.254.169.254", "10.0.0.1", "fd00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001::1", "0.0.0.0", "192.168.1.1", "100.64.0.1"} {
 		addr := netip.MustParseAddr(a)
 		out = append(out, probe{entry: "A5", name: "good.test is at " + a, want: unanswered, run: func(b *boundary) outcome {
-			b.dns.Set("good.test", testnet.Record{Addrs: []netip.Addr{addr}})
+			b.DNS.Set("good.test", testnet.Record{Addrs: []netip.Addr{addr}})
 			o := connect(target{}, "good.test")(b)
-			if b.wasDialed(addr) {
+			if b.Dialed(addr) {
 				o.status = -1
 			}
 			return o
 		}}, probe{entry: "A5", name: "straight to " + a, want: unanswered, run: func(b *boundary) outcome {
-			o := connect(target{addr: addr}, "good.test")(b)
-			if b.wasDialed(addr) || b.wasDialed(addr.Unmap()) {
+			o := connect(target{Addr: addr}, "good.test")(b)
+			if b.Dialed(addr) || b.Dialed(addr.Unmap()) {
 				o.status = -1
 			}
 			return o
@@ -128,16 +126,16 @@ func answers() []probe {
 
 func alias(name string) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		b.dns.Set("good.test", testnet.Record{CNAME: "elsewhere.test"})
-		b.dns.Set("elsewhere.test", testnet.Record{Addrs: []netip.Addr{strayAddr}})
+		b.DNS.Set("good.test", testnet.Record{CNAME: "elsewhere.test"})
+		b.DNS.Set("elsewhere.test", testnet.Record{Addrs: []netip.Addr{strayAddr}})
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if name == "good.test" {
-			b.guest.Resolve(ctx, "good.test")
+			b.Guest.Resolve(ctx, "good.test")
 		} else {
-			b.guest.Resolve(ctx, "elsewhere.test")
+			b.Guest.Resolve(ctx, "elsewhere.test")
 		}
-		return connect(target{addr: strayAddr}, "good.test")(b)
+		return connect(target{Addr: strayAddr}, "good.test")(b)
 	}
 }
 
@@ -159,8 +157,8 @@ func names() []probe {
 		}
 		out = append(out, probe{
 			entry: "A11", name: fmt.Sprintf("server name %q", label), want: w,
-			run:    connect(target{addr: goodAddr, name: name, tls: &tls.Config{InsecureSkipVerify: true}}, "good.test"),
-			change: func(b *boundary) { b.pins.Add(hostname.Name("good.test"), goodAddr, time.Hour) },
+			run:    connect(target{Addr: goodAddr, Name: name, TLS: &tls.Config{InsecureSkipVerify: true}}, "good.test"),
+			change: func(b *boundary) { b.Pins.Add(hostname.Name("good.test"), goodAddr, time.Hour) },
 		})
 	}
 	return out
@@ -178,12 +176,11 @@ func certificates() []probe {
 		out = append(out, probe{
 			entry: "A13", name: name, run: connect(target{}, "good.test"), want: forbidden(policy.UpstreamUnverified),
 			change: func(b *boundary) {
-				cert := must(issue(b.ca))
-				b.good = b.serve(testnet.UpstreamConfig{Cert: &cert, HTTP1: b.protocol == "h1", HTTP2: b.protocol == "h2"})
-				b.to[netip.AddrPortFrom(goodAddr, 443)] = b.good.Addr()
+				cert := must(issue(b.CA))
+				b.GoodIs(b.Serve(testnet.UpstreamConfig{Cert: &cert}))
 			},
 			check: func(b *boundary) error {
-				if n := len(b.good.Requests()); n > 0 {
+				if n := len(b.Good.Requests()); n > 0 {
 					return fmt.Errorf("the upstream got %d requests", n)
 				}
 				return nil
@@ -198,8 +195,7 @@ func certificates() []probe {
 func foreignRoot(b *boundary) {
 	other := must(testnet.NewCA())
 	cert := must(other.Cert("good.test"))
-	b.good = b.serve(testnet.UpstreamConfig{Cert: &cert, HTTP1: b.protocol == "h1", HTTP2: b.protocol == "h2"})
-	b.to[netip.AddrPortFrom(goodAddr, 443)] = b.good.Addr()
+	b.GoodIs(b.Serve(testnet.UpstreamConfig{Cert: &cert}))
 }
 
 // tunnelled reaches good.test through a proxy that the guest chose: the TLS
@@ -209,7 +205,7 @@ func tunnelled(b *boundary) outcome {
 		buf := make([]byte, 4096)
 		c.Read(buf)
 		io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
-		up, err := net.Dial("tcp", b.good.Addr().String())
+		up, err := net.Dial("tcp", b.Good.Addr().String())
 		if err != nil {
 			return
 		}
@@ -217,11 +213,9 @@ func tunnelled(b *boundary) outcome {
 		go io.Copy(up, c)
 		io.Copy(c, up)
 	}}))
-	b.t.Cleanup(func() { raw.Close() })
-	b.mu.Lock()
-	b.to[netip.AddrPortFrom(evilAddr, 3128)] = raw.Addr()
-	b.mu.Unlock()
-	c, err := b.dial(target{addr: evilAddr, port: 3128})
+	b.T.Cleanup(func() { raw.Close() })
+	b.Routes.Set(netip.AddrPortFrom(evilAddr, 3128), raw.Addr())
+	c, err := b.Dial(target{Addr: evilAddr, Port: 3128})
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -229,8 +223,8 @@ func tunnelled(b *boundary) outcome {
 	if o := b.raw(c, "CONNECT good.test:443 HTTP/1.1\r\nHost: good.test:443\r\n\r\n", 1)[0]; o.status != 200 {
 		return o
 	}
-	alpn := map[string][]string{"h1": {"http/1.1"}, "h2": {"h2"}}[b.protocol]
-	conn := tls.Client(c, &tls.Config{ServerName: "good.test", RootCAs: b.ca.Pool(), NextProtos: alpn})
+	alpn := map[string][]string{"h1": {"http/1.1"}, "h2": {"h2"}}[b.Protocol]
+	conn := tls.Client(c, &tls.Config{ServerName: "good.test", RootCAs: b.CA.Pool(), NextProtos: alpn})
 	if err := conn.Handshake(); err != nil {
 		return outcome{err: err}
 	}
@@ -250,12 +244,12 @@ func (s slow) Write(p []byte) (int, error) {
 }
 
 func fragmented(b *boundary) outcome {
-	c, err := b.dial(target{})
+	c, err := b.Dial(target{})
 	if err != nil {
 		return outcome{err: err}
 	}
 	defer c.Close()
-	alpn := map[string][]string{"h1": {"http/1.1"}, "h2": {"h2"}}[b.protocol]
+	alpn := map[string][]string{"h1": {"http/1.1"}, "h2": {"h2"}}[b.Protocol]
 	conn := tls.Client(slow{c}, &tls.Config{ServerName: "good.test", InsecureSkipVerify: true, NextProtos: alpn})
 	if err := conn.Handshake(); err != nil {
 		return outcome{err: err}
@@ -264,7 +258,7 @@ func fragmented(b *boundary) outcome {
 }
 
 func halfHello(b *boundary) outcome {
-	c, err := b.dial(target{})
+	c, err := b.Dial(target{})
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -273,7 +267,7 @@ func halfHello(b *boundary) outcome {
 }
 
 func garbage(b *boundary) outcome {
-	c, err := b.dial(target{})
+	c, err := b.Dial(target{})
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -283,5 +277,5 @@ func garbage(b *boundary) outcome {
 
 // shared puts good.test and evil.test on one address.
 func shared(b *boundary) {
-	b.pins.Add("evil.test", goodAddr, time.Hour)
+	b.Pins.Add("evil.test", goodAddr, time.Hour)
 }

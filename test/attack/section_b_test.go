@@ -136,7 +136,7 @@ func broken(text string) func(*boundary) outcome {
 }
 
 func incomplete(b *boundary) error {
-	for _, r := range b.good.Requests() {
+	for _, r := range b.Good.Requests() {
 		if r.BodyErr == "" {
 			return fmt.Errorf("the upstream got a whole message: %s", r.Text())
 		}
@@ -145,7 +145,7 @@ func incomplete(b *boundary) error {
 }
 
 func carriedOnRecord(b *boundary) error {
-	if !b.recorded(policy.SurfaceOff) {
+	if !b.Recorded(policy.SurfaceOff) {
 		return fmt.Errorf("no event says that the placeholder was carried")
 	}
 	return nil
@@ -154,13 +154,13 @@ func carriedOnRecord(b *boundary) error {
 // headers is a probe of one HEADERS frame to good.test.
 func headers(fields ...string) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		c, err := b.secure(target{})
+		c, err := b.Secure(target{})
 		if err != nil {
 			return outcome{err: err}
 		}
 		defer c.Close()
 		f := b.frames(c)
-		f.head(1, true, fields...)
+		f.Head(1, true, fields...)
 		return f.outcome(1)
 	}
 }
@@ -169,17 +169,17 @@ func headers(fields ...string) func(*boundary) outcome {
 // connection.
 func second(pipelined bool) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		c, err := b.secure(target{})
+		c, err := b.Secure(target{})
 		if err != nil {
 			return outcome{err: err}
 		}
 		defer c.Close()
 		other := "GET /echo HTTP/1.1\r\nHost: evil.test\r\n" + authLine + "\r\n"
 		switch {
-		case b.protocol == "h2":
+		case b.Protocol == "h2":
 			f := b.frames(c)
 			for id, authority := range []string{"good.test", "evil.test"} {
-				f.head(uint32(2*id+1), true, ":method", "GET", ":scheme", "https", ":path", "/echo", ":authority", authority, "authorization", bearer)
+				f.Head(uint32(2*id+1), true, ":method", "GET", ":scheme", "https", ":path", "/echo", ":authority", authority, "authorization", bearer)
 				if o := f.outcome(uint32(2*id + 1)); id == 1 || o.status != 200 {
 					return o
 				}
@@ -200,7 +200,7 @@ func second(pipelined bool) func(*boundary) outcome {
 // expects sends a body only after 100 Continue.
 func expects(framing, body string) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		c, err := b.secure(target{})
+		c, err := b.Secure(target{})
 		if err != nil {
 			return outcome{err: err}
 		}

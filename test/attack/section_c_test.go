@@ -16,7 +16,7 @@ var sectionC = append([]probe{
 	{
 		entry: "C2", name: "gzip although identity was asked for", run: echoed("/"), want: want{status: []int{502}, reason: policy.Unscannable, value: true},
 		change: func(b *boundary) {
-			b.answer(func(w http.ResponseWriter, r *http.Request) {
+			b.Answer(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Encoding", "gzip")
 				z := gzip.NewWriter(w)
 				io.WriteString(z, r.Header.Get("Authorization"))
@@ -27,7 +27,7 @@ var sectionC = append([]probe{
 	{
 		entry: "C2", name: "one byte at a time", run: echoed("/"), want: substituted,
 		change: func(b *boundary) {
-			b.answer(func(w http.ResponseWriter, r *http.Request) {
+			b.Answer(func(w http.ResponseWriter, r *http.Request) {
 				for _, c := range []byte(r.Header.Get("Authorization")) {
 					w.Write([]byte{c})
 					w.(http.Flusher).Flush()
@@ -38,7 +38,7 @@ var sectionC = append([]probe{
 	{
 		entry: "C4", name: "ranges are not asked for", run: ask("GET", "/echo", "good.test", "Authorization", bearer, "Range", "bytes=0-99"), want: substituted,
 		check: func(b *boundary) error {
-			if strings.Contains(b.received(), "Range") {
+			if strings.Contains(b.Received(), "Range") {
 				return errors.New("the upstream got a Range")
 			}
 			return nil
@@ -49,7 +49,7 @@ var sectionC = append([]probe{
 	{
 		entry: "C9", name: "redirects", run: echoed("/echo/location"), want: want{status: []int{307}, value: true},
 		check: func(b *boundary) error {
-			if n := len(b.evil.Requests()); n > 0 {
+			if n := len(b.Evil.Requests()); n > 0 {
 				return errors.New("a redirect was followed")
 			}
 			return nil
@@ -83,7 +83,7 @@ func echoes() []probe {
 		out = append(out, probe{
 			entry: "C3", name: name, run: echoed("/"), want: substituted,
 			change: func(b *boundary) {
-				b.answer(func(w http.ResponseWriter, r *http.Request) {
+				b.Answer(func(w http.ResponseWriter, r *http.Request) {
 					fmt.Fprint(w, encode(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")))
 				})
 			},

@@ -33,11 +33,11 @@ var sectionD = []probe{
 	{entry: "D6", name: "a short placeholder", run: overlapping(P, "$MSB_A"), want: unanswered},
 }
 
-func all(b *boundary) { b.cfg.Intercept = proxy.All }
+func all(b *boundary) { b.Config.Intercept = proxy.All }
 
 func toEvil(credential string) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		c, err := b.secure(target{name: "evil.test"})
+		c, err := b.Secure(target{Name: "evil.test"})
 		if err != nil {
 			return outcome{err: err}
 		}
@@ -49,13 +49,13 @@ func toEvil(credential string) func(*boundary) outcome {
 // toEvilUnopened is the default: the connection is not opened, and what the
 // other host gets is the useless text.
 func toEvilUnopened(b *boundary) outcome {
-	roots := b.ca.Pool()
-	c, err := b.dial(target{name: "evil.test"})
+	roots := b.CA.Pool()
+	c, err := b.Dial(target{Name: "evil.test"})
 	if err != nil {
 		return outcome{err: err}
 	}
 	defer c.Close()
-	conn, err := clientTLS(c, "evil.test", roots, b.protocol)
+	conn, err := clientTLS(c, "evil.test", roots, b.Protocol)
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -63,14 +63,14 @@ func toEvilUnopened(b *boundary) outcome {
 }
 
 func basicArrived(b *boundary) error {
-	if got := b.received(); !strings.Contains(got, b64("user:"+V)) {
+	if got := b.Received(); !strings.Contains(got, b64("user:"+V)) {
 		return errNotArrived
 	}
 	return nil
 }
 
 func oneByteRecords(b *boundary) outcome {
-	c, err := b.secure(target{})
+	c, err := b.Secure(target{})
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -79,13 +79,13 @@ func oneByteRecords(b *boundary) outcome {
 }
 
 func continuations(b *boundary) outcome {
-	c, err := b.secure(target{})
+	c, err := b.Secure(target{})
 	if err != nil {
 		return outcome{err: err}
 	}
 	defer c.Close()
 	f := b.frames(c)
-	f.split(1, ":method", "GET", ":scheme", "https", ":path", "/echo", ":authority", "good.test", "authorization", bearer)
+	f.SplitHead(1, ":method", "GET", ":scheme", "https", ":path", "/echo", ":authority", "good.test", "authorization", bearer)
 	return f.outcome(1)
 }
 
@@ -94,8 +94,8 @@ func continuations(b *boundary) outcome {
 func overlapping(first, second string) func(*boundary) outcome {
 	return func(b *boundary) outcome {
 		_, err := secret.NewSet([]*secret.Secret{
-			b.secret("ONE", first, V, "good.test"),
-			b.secret("TWO", second, "an0ther-value-of-the-corpus", "good.test"),
+			b.NewSecret("ONE", first, V, "good.test"),
+			b.NewSecret("TWO", second, "an0ther-value-of-the-corpus", "good.test"),
 		})
 		if err != nil {
 			return outcome{err: err}

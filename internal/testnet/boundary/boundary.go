@@ -1,0 +1,271 @@
+// Package boundary is a whole boundary without a machine, for tests: the
+// guest's network stack, the boundary's, its resolver and its proxy, and
+// servers that record what reached them and echo it.
+//
+// Its internet has two names, good.test, to which the secret is bound, and
+// evil.test, to which nothing is, at public addresses that lead to loopback.
+package boundary
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/ca"
+	"github.com/cutoutdev/cutout/internal/dns"
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/netstack"
+	"github.com/cutoutdev/cutout/internal/netstack/netstacktest"
+	"github.com/cutoutdev/cutout/internal/pin"
+	"github.com/cutoutdev/cutout/internal/policy"
+	"github.com/cutoutdev/cutout/internal/proxy"
+	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/testnet"
+)
+
+// Value is what Placeholder stands for, at good.test.
+const (
+	Value       = "v4lu3-0f-the-c0rpus-s3cret-55667788"
+	Placeholder = "$MSB_API_KEY"
+)
+
+// The addresses of the internet.
+var (
+	GoodAddr  = netip.MustParseAddr("93.184.216.34")
+	EvilAddr  = netip.MustParseAddr("93.184.216.66")
+	StrayAddr = netip.MustParseAddr("93.184.216.99") // leads to good.test, but resolved for nobody
+)
+
+// A Boundary is one. Its fields may be changed by the function given to
+// [Start] and not later.
+type Boundary struct {
+	T        testing.TB
+	Protocol string // h1 or h2: what the upstreams speak, and Secure
+	CA       *testnet.CA
+	DNS      *testnet.DNS
+	Routes   testnet.Routes
+	Events   testnet.Events
+	Good     *testnet.Upstream // good.test
+	Evil     *testnet.Upstream // evil.test
+	Plain    *testnet.Upstream // both at port 80
+
+	Store   *secret.Store
+	Secret  *secret.Secret   // the one for good.test
+	Secrets []*secret.Secret // all of them
+	Pins    *pin.Table
+	Leafs   *ca.Authority
+	Config  proxy.Config
+	Proxy   *proxy.Proxy // as of Config, when started
+	// Plug is given the guest's end of the cable; nil: Guest is plugged in.
+	Plug func(cable net.Conn, cfg netstack.Config)
+
+	Guest *netstacktest.Guest
+	Stack *netstack.Stack
+
+	set *secret.Set
+}
+
+// Must returns v, which must have been made without an error.
+func Must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Start makes a boundary, which change may alter before it starts. It ends
+// with t.
+func Start(t testing.TB, protocol string, change func(*Boundary)) *Boundary {
+	b := &Boundary{T: t, Protocol: protocol, CA: Must(testnet.NewCA()), Store: Must(secret.NewStore(0))}
+	t.Cleanup(func() { b.Store.Close() })
+	b.Good, b.Evil, b.Plain = b.Upstream(nil, "good.test"), b.Upstream(nil, "evil.test"), b.Upstream(nil)
+	b.DNS = Must(testnet.StartDNS(map[string]testnet.Record{
+		"good.test": {Addrs: []netip.Addr{GoodAddr}},
+		"evil.test": {Addrs: []netip.Addr{EvilAddr}},
+	}))
+	t.Cleanup(func() { b.DNS.Close() })
+	for addr, u := range map[netip.Addr]*testnet.Upstream{GoodAddr: b.Good, EvilAddr: b.Evil, StrayAddr: b.Good} {
+		b.Routes.Set(netip.AddrPortFrom(addr, 443), u.Addr())
+		b.Routes.Set(netip.AddrPortFrom(addr, 8443), u.Addr())
+		b.Routes.Set(netip.AddrPortFrom(addr, 80), b.Plain.Addr())
+	}
+	log := Must(audit.Create(filepath.Join(t.TempDir(), "audit.jsonl"), audit.Config{Notify: b.Events.Note}))
+	t.Cleanup(func() { log.Close() })
+	important := func(n hostname.Name) bool { return b.set.HasHost(n) }
+	b.Leafs = Must(ca.New(ca.Config{Allow: func(n hostname.Name) bool { return b.Config.Intercept == proxy.All || important(n) }}))
+	b.Pins = &pin.Table{Important: important}
+	b.Secret = b.NewSecret("API_KEY", Placeholder, Value, "good.test")
+	b.Secrets = []*secret.Secret{b.Secret}
+	b.Config = proxy.Config{
+		Secrets: func() *secret.Set { return b.set }, Store: b.Store, CA: b.Leafs, Pins: b.Pins,
+		Audit: log, Network: &policy.Network{Local: func(netip.Addr) bool { return false }},
+		Dial: b.Routes.Dial, Roots: b.CA.Pool(),
+	}
+	if change != nil {
+		change(b)
+	}
+	b.set = Must(secret.NewSet(b.Secrets))
+	b.Proxy = Must(proxy.New(b.Config))
+	b.plug()
+	return b
+}
+
+// plug starts the boundary's network stack and puts a guest at the other end.
+func (b *Boundary) plug() {
+	cfg := netstack.Config{
+		Guest4: netstacktest.Guest4, Gateway4: netstacktest.Gateway4,
+		Guest6: netstacktest.Guest6, Gateway6: netstacktest.Gateway6,
+		DNS: &dns.Interceptor{Resolvers: []netip.AddrPort{b.DNS.Addr()}, Pins: b.Pins, Network: b.Config.Network},
+		TCP: func(ctx context.Context, r *netstack.TCPRequest) {
+			b.Proxy.ServeTCP(ctx, proxy.Flow{Src: r.Src, Dst: r.Dst, Accept: r.Accept, Refuse: r.Refuse})
+		},
+	}
+	if b.Plug == nil {
+		b.Guest, b.Stack = netstacktest.Start(b.T, cfg)
+		return
+	}
+	var guest net.Conn
+	cfg.Link, guest = netstacktest.Cable(b.T)
+	b.Stack = Must(netstack.New(cfg))
+	b.T.Cleanup(func() { b.Stack.Close() })
+	b.Plug(guest, cfg)
+}
+
+// NewSecret makes a secret with its value in the boundary's store.
+func (b *Boundary) NewSecret(name, placeholder, value, host string) *secret.Secret {
+	return &secret.Secret{
+		Name: name, Placeholder: placeholder, Value: Must(testnet.Value(b.Store, value)),
+		Hosts: []secret.Host{{Pattern: Must(hostname.ParsePattern(host)), Port: 443}},
+	}
+}
+
+// Upstream starts a server of the boundary's protocol; without a name it is
+// plain.
+func (b *Boundary) Upstream(h http.Handler, names ...string) *testnet.Upstream {
+	cfg := testnet.UpstreamConfig{Handler: h}
+	if len(names) > 0 {
+		cert := Must(b.CA.Cert(names...))
+		cfg.Cert = &cert
+	}
+	return b.Serve(cfg)
+}
+
+// Serve starts a server of the boundary's protocol.
+func (b *Boundary) Serve(cfg testnet.UpstreamConfig) *testnet.Upstream {
+	cfg.HTTP1, cfg.HTTP2 = b.Protocol == "h1", b.Protocol == "h2"
+	u := Must(testnet.StartUpstream(cfg))
+	b.T.Cleanup(func() { u.Close() })
+	return u
+}
+
+// Answer makes good.test answer by h.
+func (b *Boundary) Answer(h http.HandlerFunc) { b.GoodIs(b.Upstream(h, "good.test")) }
+
+// GoodIs makes u serve good.test.
+func (b *Boundary) GoodIs(u *testnet.Upstream) {
+	b.Good = u
+	b.Routes.Set(netip.AddrPortFrom(GoodAddr, 443), u.Addr())
+}
+
+// Recorded reports whether an event that gives reason was, or soon is, on
+// record.
+func (b *Boundary) Recorded(reason policy.Reason) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, ok := b.Events.Find(ctx, func(e audit.Event) bool { return e.Reason == reason })
+	return ok
+}
+
+// Dialed reports whether any port of addr was dialled.
+func (b *Boundary) Dialed(addr netip.Addr) bool {
+	return slices.ContainsFunc(b.Routes.Dialed(), func(a netip.AddrPort) bool { return a.Addr() == addr })
+}
+
+// Received is everything that any upstream got.
+func (b *Boundary) Received() string {
+	var all strings.Builder
+	for _, u := range []*testnet.Upstream{b.Good, b.Evil, b.Plain} {
+		for _, r := range u.Requests() {
+			all.WriteString(r.Text())
+		}
+	}
+	return all.String()
+}
+
+// A Target is where and as whom the guest connects.
+type Target struct {
+	Addr netip.Addr // zero: what Name resolves to
+	Port uint16     // 0: 443
+	Name string     // SNI; "": good.test, "-": none
+	TLS  *tls.Config
+}
+
+// Dial opens a TCP connection from the guest.
+func (b *Boundary) Dial(to Target) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if !to.Addr.IsValid() {
+		name := to.Name
+		if name == "" {
+			name = "good.test"
+		}
+		addrs, err := b.Guest.Resolve(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		to.Addr = addrs[0]
+	}
+	if to.Port == 0 {
+		to.Port = 443
+	}
+	c, err := b.Guest.Dial(ctx, "tcp", netip.AddrPortFrom(to.Addr, to.Port))
+	if err == nil {
+		c.SetDeadline(time.Now().Add(20 * time.Second))
+	}
+	return c, err
+}
+
+// ALPN is what clients of the boundary's protocol offer.
+func (b *Boundary) ALPN() []string {
+	return map[string][]string{"h1": {"http/1.1"}, "h2": {"h2"}}[b.Protocol]
+}
+
+// Secure opens a TLS connection from the guest.
+func (b *Boundary) Secure(to Target) (*tls.Conn, error) {
+	c, err := b.Dial(to)
+	if err != nil {
+		return nil, err
+	}
+	cfg := to.TLS.Clone()
+	if cfg == nil {
+		cfg = &tls.Config{}
+	}
+	if cfg.RootCAs == nil {
+		cfg.RootCAs = x509.NewCertPool()
+		cfg.RootCAs.AppendCertsFromPEM(b.Leafs.CertPEM())
+	}
+	switch cfg.ServerName = to.Name; to.Name {
+	case "":
+		cfg.ServerName = "good.test"
+	case "-":
+		cfg.ServerName, cfg.InsecureSkipVerify = "", true
+	}
+	if cfg.NextProtos == nil {
+		cfg.NextProtos = b.ALPN()
+	}
+	conn := tls.Client(c, cfg)
+	if err := conn.Handshake(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return conn, nil
+}
