@@ -87,47 +87,73 @@ func sendHandover(w io.Writer, spec Spec, values []Value) error {
 }
 
 // receiveHandover reads what sendHandover wrote. Values go from the socket
-// straight into the store; no buffer of this process ever holds one.
-func receiveHandover(fd int, store *secret.Store) (Spec, []*secret.Secret, error) {
+// straight into a store that is made for them; no buffer of this process ever
+// holds one. The store is the caller's to close, also after an error, if it
+// is not nil.
+func receiveHandover(fd int) (Spec, *secret.Store, []*secret.Secret, error) {
+	h, err := receiveHeader(fd)
+	if err != nil {
+		return Spec{}, nil, nil, err
+	}
+	lens := make([]int, len(h.Values))
+	for i, v := range h.Values {
+		lens[i] = v.Len
+	}
+	store, err := secret.NewStore(secret.Room(lens))
+	if err != nil {
+		return Spec{}, nil, nil, err
+	}
+	secrets, err := receiveValues(fd, h, store)
+	return h.Spec, store, secrets, err
+}
+
+// receiveHeader reads all but the values, and checks what is said of them.
+func receiveHeader(fd int) (header, error) {
+	var h header
 	var size [4]byte
 	if err := readFull(fd, size[:]); err != nil {
-		return Spec{}, nil, err
+		return h, err
 	}
 	n := binary.BigEndian.Uint32(size[:])
 	if n > maxSpec {
-		return Spec{}, nil, errors.New("specification is too large")
+		return h, errors.New("specification is too large")
 	}
 	data := make([]byte, n)
 	if err := readFull(fd, data); err != nil {
-		return Spec{}, nil, err
+		return h, err
 	}
-	var h header
 	if err := json.Unmarshal(data, &h); err != nil {
-		return Spec{}, nil, fmt.Errorf("decode specification: %w", err)
+		return h, fmt.Errorf("decode specification: %w", err)
 	}
 	if len(h.Values) != len(h.Spec.Secrets) {
-		return Spec{}, nil, errors.New("not every secret has a value")
+		return h, errors.New("not every secret has a value")
 	}
+	for i, v := range h.Values {
+		s := h.Spec.Secrets[i]
+		switch {
+		case v.Name != s.Name:
+			return h, errors.New("values and secrets are not in the same order")
+		case v.Len > secret.MaxValue:
+			return h, fmt.Errorf("the value of %s is longer than %d bytes", s.Name, secret.MaxValue)
+		case v.Len < secret.MinValue && !s.Short || v.Len < 1:
+			return h, fmt.Errorf("the value of %s is shorter than %d bytes", s.Name, secret.MinValue)
+		}
+	}
+	return h, nil
+}
+
+func receiveValues(fd int, h header, store *secret.Store) ([]*secret.Secret, error) {
 	secrets := make([]*secret.Secret, len(h.Values))
 	for i, v := range h.Values {
 		s := h.Spec.Secrets[i]
-		if v.Name != s.Name {
-			return Spec{}, nil, errors.New("values and secrets are not in the same order")
-		}
-		switch {
-		case v.Len > secret.MaxValue:
-			return Spec{}, nil, fmt.Errorf("the value of %s is longer than %d bytes", s.Name, secret.MaxValue)
-		case v.Len < secret.MinValue && !s.Short:
-			return Spec{}, nil, fmt.Errorf("the value of %s is shorter than %d bytes", s.Name, secret.MinValue)
-		}
 		value, err := store.ReadValue(fd, v.Len)
 		if err != nil {
-			return Spec{}, nil, fmt.Errorf("the value of %s: %w", s.Name, err)
+			return nil, fmt.Errorf("the value of %s: %w", s.Name, err)
 		}
 		s.Value = value
 		secrets[i] = &s
 	}
-	return h.Spec, secrets, nil
+	return secrets, nil
 }
 
 func readFull(fd int, b []byte) error {

@@ -37,17 +37,7 @@ func testSpec(t *testing.T, names ...string) (Spec, []Value) {
 }
 
 // receive runs a hand-over over a real socket pair.
-func receive(t *testing.T, write func(w io.Writer)) (Spec, []*secret.Secret, error) {
-	t.Helper()
-	store, err := secret.NewStore(64 << 10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	return receiveInto(t, store, write)
-}
-
-func receiveInto(t *testing.T, store *secret.Store, write func(w io.Writer)) (Spec, []*secret.Secret, error) {
+func receive(t *testing.T, write func(w io.Writer)) (Spec, *secret.Store, []*secret.Secret, error) {
 	t.Helper()
 	conn, theirs, err := socketPair("test")
 	if err != nil {
@@ -58,13 +48,17 @@ func receiveInto(t *testing.T, store *secret.Store, write func(w io.Writer)) (Sp
 		defer conn.Close()
 		write(conn)
 	}()
-	return receiveHandover(int(theirs.Fd()), store)
+	spec, store, secrets, err := receiveHandover(int(theirs.Fd()))
+	if store != nil {
+		t.Cleanup(func() { store.Close() })
+	}
+	return spec, store, secrets, err
 }
 
 func TestHandover(t *testing.T) {
 	spec, values := testSpec(t, "ONE", "TWO")
 	sent := make(chan struct{})
-	got, secrets, err := receive(t, func(w io.Writer) {
+	got, _, secrets, err := receive(t, func(w io.Writer) {
 		defer close(sent)
 		if err := sendHandover(w, spec, values); err != nil {
 			t.Error(err)
@@ -94,13 +88,14 @@ func TestHandoverRefuses(t *testing.T) {
 		"a missing value":  func(_ *Spec, v *[]Value) { *v = (*v)[:1] },
 		"another order":    func(_ *Spec, v *[]Value) { (*v)[0], (*v)[1] = (*v)[1], (*v)[0] },
 		"a line break":     func(_ *Spec, v *[]Value) { (*v)[1].Data = []byte("value\r\nX-Injected: 1") },
+		"an empty value":   func(s *Spec, v *[]Value) { s.Secrets[1].Short, (*v)[1].Data = true, nil },
 		"a short value":    func(_ *Spec, v *[]Value) { (*v)[1].Data = []byte("short") },
 		"an endless value": func(_ *Spec, v *[]Value) { (*v)[1].Data = bytes.Repeat([]byte("x"), secret.MaxValue+1) },
 	}
 	for name, change := range tests {
 		spec, values := testSpec(t, "ONE", "TWO")
 		change(&spec, &values)
-		_, _, err := receive(t, func(w io.Writer) { sendHandover(w, spec, values) })
+		_, _, _, err := receive(t, func(w io.Writer) { sendHandover(w, spec, values) })
 		if err == nil {
 			t.Errorf("%s was accepted", name)
 		} else if strings.Contains(err.Error(), "value-of") || strings.Contains(err.Error(), "Injected") {
@@ -111,8 +106,43 @@ func TestHandoverRefuses(t *testing.T) {
 		"nothing": "", "half a length": "\x00\x00", "4 GiB": "\xff\xff\xff\xff{}", "no JSON": "\x00\x00\x00\x02}{",
 		"half a header": "\x00\x00\x00\x10{}",
 	} {
-		if _, _, err := receive(t, func(w io.Writer) { io.WriteString(w, raw) }); err == nil {
+		if _, _, _, err := receive(t, func(w io.Writer) { io.WriteString(w, raw) }); err == nil {
 			t.Errorf("%s was accepted", name)
+		}
+	}
+}
+
+// TestOddValues holds D1 and D6: values that no header's grammar likes, that
+// are as long or as short as can be, have room with all that is derived from
+// them, in the sets before and after a change.
+func TestOddValues(t *testing.T) {
+	for name, value := range map[string]string{
+		"non-ASCII":   "p\u00e4ss \U0001f511 w\u00f6rd",
+		"no UTF-8":    "\xff\xfe\x80 12345678",
+		"punctuation": `a"b'c&d#e f%g<h>i\j/k+l=m;n,o`,
+		"tabs":        "\tvalue\twith\ttabs\t",
+		"64 KiB":      strings.Repeat("0123456789abcdef", secret.MaxValue/16),
+		"odd 64 KiB":  strings.Repeat("\x01\"\u00e9% \\<&", secret.MaxValue/9),
+		"short":       "4711",
+	} {
+		spec, values := testSpec(t, "ONE", "TWO")
+		values[0].Data = []byte(value)
+		spec.Secrets[0].Short = len(value) < secret.MinValue
+		_, _, secrets, err := receive(t, func(w io.Writer) { sendHandover(w, spec, values) })
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for range 2 {
+			if _, err := secret.NewSet(secrets); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			needles, err := secret.NewNeedles(secrets)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			defer needles.Close()
 		}
 	}
 }

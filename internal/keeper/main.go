@@ -37,11 +37,6 @@ func Main() {
 	}
 }
 
-// storeSize is the locked region: room for some values of ordinary size with
-// their needles and scratch pages, a fraction of the usual RLIMIT_MEMLOCK
-// of 8 MiB.
-const storeSize = 1 << 20
-
 // run is the life of a keeper.
 func run() int {
 	debug.SetTraceback("single") // a crash report needs no other goroutine
@@ -50,12 +45,10 @@ func run() int {
 		return report(handoverFD, err)
 	}
 	unix.CloseOnExec(handoverFD)
-	store, err := secret.NewStore(storeSize)
-	if err != nil {
-		return report(handoverFD, err)
+	spec, store, secrets, err := receiveHandover(handoverFD)
+	if store != nil {
+		defer store.Close()
 	}
-	defer store.Close()
-	spec, secrets, err := receiveHandover(handoverFD, store)
 	if err != nil {
 		return report(handoverFD, err)
 	}
@@ -168,6 +161,8 @@ func hint(err error) string {
 		return "run cutout setup"
 	case errors.As(err, new(*cage.MissingError)):
 		return "see cutout doctor; --weak-cage starts without, and an escape from the guest then reaches your files"
+	case errors.Is(err, secret.ErrNoMemory):
+		return "raise the limit of locked memory: ulimit -l"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, image.ErrNoSpace):
 		return "free some space"
 	case errors.Is(err, qemu.ErrBootTimeout), errors.Is(err, qemu.ErrGuestReset):

@@ -16,12 +16,7 @@ func TestShapePlaceholders(t *testing.T) {
 		spec, values := testSpec(t, "KEY")
 		spec.Secrets[0].Placeholder = ""
 		values[0].Data = []byte(value)
-		store, err := secret.NewStore(64 << 10)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { store.Close() })
-		_, secrets, err := receiveInto(t, store, func(w io.Writer) { sendHandover(w, spec, values) })
+		_, store, secrets, err := receive(t, func(w io.Writer) { sendHandover(w, spec, values) })
 		if err != nil {
 			t.Fatal(err)
 		}

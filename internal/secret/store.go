@@ -30,6 +30,9 @@ const (
 // ErrClosed is returned for every use of a [Store] after Close.
 var ErrClosed = errors.New("secret store is closed")
 
+// ErrNoMemory is in the error of [NewStore] when the memory cannot be locked.
+var ErrNoMemory = errors.New("map locked memory")
+
 // A mapping is the region. It stands behind a pointer of its own because fmt
 // follows one pointer, even past a Format method, when a value lies in an
 // unexported field and the verb is wrong.
@@ -65,6 +68,21 @@ type block struct {
 	released bool // by the owner of its Value
 }
 
+// perByte is what is derived from a byte of a value: some thirty bytes of
+// needles, twice while a set takes another's place, and encodings for the
+// requests under way.
+const perByte = 64
+
+// Room returns the size for [NewStore] with which values of these lengths
+// fit: for usual ones a fraction of the usual RLIMIT_MEMLOCK of 8 MiB.
+func Room(values []int) int {
+	size := defaultSize
+	for _, n := range values {
+		size += perByte * n
+	}
+	return size
+}
+
 // NewStore maps a region with room for size bytes of values and what is
 // derived from them; 0 stands for 1 MiB. It fails if the memory cannot be
 // locked.
@@ -75,7 +93,7 @@ func NewStore(size int) (*Store, error) {
 	limit := (size + slotSize - 1) / slotSize * slotSize
 	region, kind, err := mapRegion(limit + slots*slotSize)
 	if err != nil {
-		return nil, fmt.Errorf("map locked memory: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNoMemory, err)
 	}
 	s := &Store{kind: kind, mem: &mapping{region}, limit: limit, slot: make(chan int, slots)}
 	for i := range slots {
