@@ -80,6 +80,9 @@ func (q *request) scannable(h http.Header) {
 	if _, ok := h["Accept-Encoding"]; ok {
 		h["Accept-Encoding"] = []string{"identity"}
 	}
+	if _, ok := h["Grpc-Accept-Encoding"]; ok {
+		h["Grpc-Accept-Encoding"] = []string{"identity"}
+	}
 	delete(h, "Range")
 	delete(h, "If-Range")
 	delete(h, websocket.FieldExtensions) // they compress, or nobody knows what

@@ -66,13 +66,18 @@ func (q *request) refuse(w http.ResponseWriter, r *refusal) {
 	}
 	h := w.Header()
 	clear(h)
-	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	if (r.last || r.aborted) && q.in.ProtoMajor == 1 {
 		h.Set("Connection", "close")
 	}
-	w.WriteHeader(r.status)
-	w.Write(append(text, '\n'))
+	if grpcOf(q.in.Header) != noGRPC {
+		q.refuseGRPC(h, r)
+		w.WriteHeader(http.StatusOK)
+	} else {
+		h.Set("Content-Type", "application/problem+json")
+		w.WriteHeader(r.status)
+		w.Write(append(text, '\n'))
+	}
 	if r.terminate {
 		http.NewResponseController(w).Flush()
 		q.cfg.Terminate(r.reason)

@@ -98,6 +98,12 @@ func (q *request) judge() *refusal {
 			return r
 		}
 	}
+	for _, o := range q.binaryMetadata() {
+		if r := q.judgeBinary(o); r != nil {
+			r.secret, r.surface = o.Secret, surface(o.Position)
+			return r
+		}
+	}
 	return q.handshake()
 }
 

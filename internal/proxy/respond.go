@@ -38,7 +38,9 @@ func (q *request) respond(w http.ResponseWriter, resp *http.Response) {
 		q.send(w, resp, resp.Body, scrub)
 		return
 	}
-	if n := resp.ContentLength; n < 0 {
+	if kind := grpcOf(resp.Header); kind != noGRPC {
+		q.respondGRPC(w, resp, kind, scrub)
+	} else if n := resp.ContentLength; n < 0 {
 		q.send(w, resp, scrub.Reader(resp.Body, false, q.scrubbed), scrub)
 	} else if n > holdLimit || !q.held.Take(n) {
 		q.send(w, resp, scrub.Reader(resp.Body, true, q.scrubbed), scrub)
@@ -87,8 +89,13 @@ func (q *request) answerHeader(resp *http.Response, scrub *rewrite.Scrubber) htt
 	h := forwardable(resp.Header)
 	delete(h, "Te")
 	delete(h, "Alt-Svc") // the way to a server that nobody judged
-	if scrub != nil && scrub.Header(h) > 0 {
-		q.scrubbed(nil)
+	if scrub != nil {
+		if grpcOf(h) != noGRPC {
+			q.scrubGRPC(h, scrub)
+		}
+		if scrub.Header(h) > 0 {
+			q.scrubbed(nil)
+		}
 	}
 	for _, name := range []string{"Date", "Content-Type"} {
 		if _, ok := h[name]; !ok {
@@ -117,14 +124,20 @@ func (q *request) send(w http.ResponseWriter, resp *http.Response, body io.Reade
 			err = copyBody(w, body)
 		}
 		if err != nil {
-			panic(http.ErrAbortHandler)
+			q.breakOff(w, err)
+			return
 		}
 	}
 	if len(resp.Trailer) == 0 {
 		return
 	}
-	if scrub != nil && scrub.Header(resp.Trailer) > 0 {
-		q.scrubbed(nil)
+	if scrub != nil {
+		if grpcOf(resp.Header) != noGRPC {
+			q.scrubGRPC(resp.Trailer, scrub)
+		}
+		if scrub.Header(resp.Trailer) > 0 {
+			q.scrubbed(nil)
+		}
 	}
 	http.NewResponseController(w).Flush() // so that the message is chunked
 	for name, values := range resp.Trailer {
