@@ -163,11 +163,11 @@ func (m *grpcMessages) pack() error {
 	if m.coding == "" || !coding.Known(m.coding) || m.left > grpcMessage {
 		return m.unreadable(m.head[:], false)
 	}
-	m.packs, m.held = true, int64(m.left)+grpcMessage
-	if m.q.Proxy.held.Add(m.held) > heldLimit {
-		m.release()
+	n := int64(m.left) + grpcMessage
+	if !m.q.held.Take(n) {
 		return m.unreadable(m.head[:], false)
 	}
+	m.packs, m.held = true, n
 	return nil
 }
 
@@ -213,7 +213,7 @@ func (m *grpcMessages) payload(p []byte) error {
 }
 
 func (m *grpcMessages) decode() ([]byte, error) {
-	r, err := coding.NewReader(bytes.NewReader(m.whole), []string{m.coding}, coding.Limits{Max: grpcMessage})
+	r, err := coding.NewReader(bytes.NewReader(m.whole), []string{m.coding}, coding.Limits{Max: grpcMessage, Budget: &m.q.held})
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +223,7 @@ func (m *grpcMessages) decode() ([]byte, error) {
 
 // release gives back what a compressed message has taken.
 func (m *grpcMessages) release() {
-	m.q.Proxy.held.Add(-m.held)
+	m.q.held.Give(m.held)
 	clear(m.whole)
 	m.whole, m.packs, m.held = nil, false, 0
 }
