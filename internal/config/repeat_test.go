@@ -1,6 +1,7 @@
 package config
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -53,5 +54,31 @@ func TestErrorsDoNotRepeatValues(t *testing.T) {
 				t.Errorf("repeats the value: %s", text)
 			}
 		})
+	}
+}
+
+// TestEveryRuleIsSearched: a value in any flag about secrets is found before
+// that flag is parsed, also in a flag that is added later.
+func TestEveryRuleIsSearched(t *testing.T) {
+	const value = "ghp_0123456789abcdefABCDEF"
+	lookup := func(name string) (string, bool) { return value, name == "API_KEY" }
+	fields := reflect.TypeFor[Rules]()
+	for i := range fields.NumField() {
+		r := Rules{Secrets: []string{"API_KEY@a.example"}}
+		list := reflect.ValueOf(&r).Elem().Field(i).Addr().Interface().(*[]string)
+		for _, text := range []string{value, "API_KEY=" + value, "API_KEY@" + value + ".example"} {
+			*list = append([]string{"API_KEY@a.example"}, text)
+			if fields.Field(i).Name != "Secrets" {
+				*list = []string{text}
+			}
+			for _, check := range []func() error{
+				func() error { _, _, err := Run{Rules: r}.Build(lookup); return err },
+				func() error { _, err := r.Check(lookup); return err },
+			} {
+				if err := check(); err == nil || !strings.Contains(err.Error(), "the value of API_KEY stands in") {
+					t.Errorf("%s %q: got %v", fields.Field(i).Name, text, err)
+				}
+			}
+		}
 	}
 }

@@ -43,6 +43,7 @@ func TestNewSet(t *testing.T) {
 		{"case alone differs", []row{{"A", "$MSB_AAAA", ""}, {"a", "$MSB_aaaa", ""}}, "same placeholder"},
 		{"part but for case", []row{{"A", "$MSB_KEY", ""}, {"B", "x$msb_keyx", ""}}, "of A is part of that of B"},
 		{"part in Base64", []row{{"A", "$MSB_KEY_A", ""}, {"B", base64.StdEncoding.EncodeToString([]byte("me:$MSB_KEY_A!")), ""}}, "of A is part of that of B"},
+		{"part of an earlier one in hex", []row{{"A", "x244D53425f4B4559x", ""}, {"B", "$MSB_KEY", ""}}, "of B is part of that of A"},
 		{"part in hex", []row{{"A", "$MSB_KEY", ""}, {"B", "x244D53425f4B4559x", ""}}, "of A is part of that of B"},
 		{"part partly escaped", []row{{"A", "$MSB_KEY", ""}, {"B", "x%24M%53B_KEYx", ""}}, "of A is part of that of B"},
 		{"part in JSON", []row{{"A", "$MSB<KEY>", ""}, {"B", `$MSB\u003cKEY\u003e`, ""}}, "of A is part of that of B"},
@@ -82,6 +83,20 @@ func TestNewSet(t *testing.T) {
 				t.Errorf("%d blocks in use after NewSet", n)
 			}
 		})
+	}
+}
+
+// TestShortValuesAreNotSearched: a short value stands anywhere by chance.
+func TestShortValuesAreNotSearched(t *testing.T) {
+	st := newStore(t)
+	n, err := NewNeedles([]*Secret{newSecret(t, st, "PIN", "$MSB_PIN0", "4711"), newSecret(t, st, "KEY", "$MSB_KEY0", "s3cretvalue-0001")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	h, _, found, err := n.Next([]byte("4711 NDcxMQ s3cretvalue-0001"), true)
+	if err != nil || !found || n.Form(h.ID).Secret.Name != "KEY" {
+		t.Errorf("found %v %v, %v", found, h, err)
 	}
 }
 

@@ -200,6 +200,25 @@ func TestShows(t *testing.T) {
 	}
 }
 
+// TestShapeNeverShows: in so long a number a run of eight digits comes up
+// again in every hundredth drawing.
+func TestShapeNeverShows(t *testing.T) {
+	st := newStore(t)
+	value := draws(rand.New(rand.NewPCG(3, 4)), maxPlaceholder, digits)
+	v := load(t, st, value)
+	for range 500 {
+		p, err := st.Shape(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range len(p) - window + 1 {
+			if strings.Contains(value, p[i:i+window]) {
+				t.Fatalf("%s shows", p[i:i+window])
+			}
+		}
+	}
+}
+
 func FuzzShape(f *testing.F) {
 	f.Add("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")
 	f.Add(webToken(`{"alg":"RS256"}`, `{"iss":"a","aud":["b"],"x":{"y":"\"}"}}`, 32))
