@@ -29,12 +29,18 @@ func CheckHandover(name string, value []byte, texts []Text) error {
 		for _, reading := range readings(t.Text) {
 			lower := strings.ToLower(reading)
 			if strings.Contains(lower, folded) || strings.Contains(lower, digits) || containsAny(withoutSpace(reading), cores) {
-				return hinted(fmt.Sprintf("the value of %s stands in %s", name, t.Where),
-					"your shell expanded it before Cutout saw it: use single quotes, so that the guest's shell expands the placeholder")
+				return hinted(fmt.Sprintf("the value of %s stands in %s", name, t.Where), handoverHint(t.Where))
 			}
 		}
 	}
 	return nil
+}
+
+func handoverHint(where string) string {
+	if strings.HasPrefix(where, "--") {
+		return "a flag takes the name of a secret, never its value"
+	}
+	return "your shell expanded it before Cutout saw it: use single quotes, so that the guest's shell expands the placeholder"
 }
 
 // readings returns what stands in text once the escapes of one syntax are

@@ -27,6 +27,9 @@ func (s Spec) Warnings() []string {
 			warn("the value of %s is shorter than %d bytes: neither answers nor the command are searched for it", x.Name, secret.MinValue)
 		}
 	}
+	if s.TLS.Intercept == "off" && len(s.Secrets) > 0 {
+		warn("no TLS connection is opened, so no placeholder in one is swapped")
+	}
 	for _, h := range s.TLS.NoVerify {
 		if !slices.ContainsFunc(s.Secrets, func(x secret.Secret) bool { return slices.Contains(x.Unverified, h) }) {
 			warn("the certificate of %s is not verified; no value goes there", h)

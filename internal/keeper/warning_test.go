@@ -39,6 +39,7 @@ func TestWarnings(t *testing.T) {
 		"shared":       {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = shared }), "below github.io, whoever owns it"},
 		"without apex": {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = own }), "not to good.example itself"},
 		"with apex":    {with(func(_ *Spec, x *secret.Secret) { x.Hosts = append(x.Hosts, secret.Host{Pattern: own}) }), ""},
+		"not opened":   {with(func(s *Spec, _ *secret.Secret) { s.TLS.Intercept = "off" }), "no TLS connection is opened"},
 		"scrub off":    {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Mode: "off"}} }), "the hosts of secrets answer is not searched"},
 		"scrub lax":    {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Hosts: &own, Mode: "lax"}} }), "what *.good.example answer"},
 		"scrub on":     {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Mode: "on"}, {Mode: "all"}} }), ""},
