@@ -70,7 +70,7 @@ func (b *body) carried(s *secret.Secret, surface string) {
 	b.told = append(b.told, s)
 	e := b.q.event(audit.Carried)
 	e.Secret, e.Surface = s.Name, surface
-	if d := policy.Decide(b.q.facts, s.Hosts); d.Substitute {
+	if d := policy.Decide(b.q.facts, s); d.Substitute {
 		e.Reason = policy.SurfaceOff
 	} else {
 		e.Reason = d.Reason

@@ -302,7 +302,7 @@ func TestPlain(t *testing.T) {
 	t.Run("attacker's address, secret's Host", func(t *testing.T) {
 		w, u := start(t)
 		a := w.do(w.client(), "GET", "http://evil.test/echo", nil, host("good.test"))
-		w.refused(a, 403, policy.PlainHTTP)
+		w.refused(a, 403, policy.NotPinned)
 		if len(u.Requests()) > 0 {
 			t.Error("the request was sent on")
 		}
@@ -313,14 +313,14 @@ func TestPlain(t *testing.T) {
 		w.to[dst] = u.Addr()
 		w.names["stray.test:443"] = dst
 		a := w.do(w.client(), "GET", "http://stray.test:443/echo", nil, host("good.test"))
-		w.refused(a, 403, policy.PlainHTTP)
+		w.refused(a, 403, policy.HostNotAllowed) // in clear the binding's port is 80
 		if w.wasDialed(dst) {
 			t.Error("the address was dialled")
 		}
 	})
 	t.Run("secret's address, other Host", func(t *testing.T) {
 		w, _ := start(t)
-		w.refused(w.do(w.client(), "GET", "http://good.test/echo", nil, host("evil.test")), 403, policy.PlainHTTP)
+		w.refused(w.do(w.client(), "GET", "http://good.test/echo", nil, host("evil.test")), 403, policy.HostNotAllowed)
 	})
 	t.Run("nothing to do with a secret", func(t *testing.T) {
 		w, u := start(t)

@@ -132,7 +132,7 @@ func (q *request) binaryMetadata() []rewrite.Occurrence {
 
 // judgeBinary decides about a placeholder in such metadata.
 func (q *request) judgeBinary(o rewrite.Occurrence) *refusal {
-	if d := policy.Decide(q.facts, o.Secret.Hosts); !d.Substitute {
+	if d := policy.Decide(q.facts, o.Secret); !d.Substitute {
 		return q.violation(o, d.Reason)
 	}
 	r := refused(policy.SurfaceOff)

@@ -99,8 +99,11 @@ func (q *request) substitute(h http.Header) *refusal {
 	if len(q.swap) == 0 {
 		return nil
 	}
-	if q.seal == nil {
-		return refused(policy.PlainHTTP) // unreachable while Decide holds
+	if _, err := q.upstream(); err != nil {
+		return refused(policy.UpstreamFailed)
+	}
+	if q.seal == nil { // plain, and nobody meant to send a value here when it began
+		return refused(policy.PlainHTTP)
 	}
 	for i, o := range q.swap {
 		if slices.Contains(q.swap[:i], o) {

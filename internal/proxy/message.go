@@ -52,7 +52,7 @@ func (m *message) Read(p []byte) (int, error) {
 // found is told of a placeholder that is not substituted.
 func (m *message) found(x *secret.Secret) {
 	reason := policy.SurfaceOff
-	if d := policy.Decide(m.facts, x.Hosts); !d.Substitute {
+	if d := policy.Decide(m.facts, x); !d.Substitute {
 		reason = d.Reason
 	}
 	v := m.cfg.OnViolation

@@ -52,17 +52,22 @@ func (s *session) read(r *http.Request) (*request, bool) {
 		}
 		q.target, q.upgrades = head.Origin(), head.Upgrade
 		q.facts.Authority, q.facts.AuthorityOK = head.Authority, head.AuthorityOK
+		if !q.facts.TLS {
+			s.plainFacts(&q.facts, head)
+		}
 	}
+	q.facts.Method, q.facts.Target, q.facts.Header = r.Method, q.target, r.Header
 	q.bound = q.rules.set.HasHost(q.host())
 	return q, true
 }
 
 // host is the name that the request is for: on TLS that of the connection.
-func (q *request) host() hostname.Name {
-	if q.facts.TLS {
-		return q.facts.ServerName
-	}
-	return q.facts.Authority.Host
+func (q *request) host() hostname.Name { return q.facts.ServerName }
+
+// oneName reports whether the connection is for requests to one name only:
+// one on which a value may go.
+func (q *request) oneName() bool {
+	return q.facts.TLS || q.facts.Direct && (sendsPlain(q.rules.set, q.first.Host) || sendsPlain(q.rules.set, q.host()))
 }
 
 // searched reports whether the answer is searched for values: it is one of a
@@ -75,7 +80,7 @@ func (q *request) judge() *refusal {
 	if q.told != policy.None {
 		return refused(q.told)
 	}
-	if q.facts.TLS && !policy.SameAuthority(q.facts) {
+	if q.oneName() && !policy.SameAuthority(q.facts) {
 		return refused(policy.AuthorityMismatch) // one connection, one name
 	}
 	if r := q.wellFormed(); r != nil {
@@ -112,7 +117,7 @@ func (q *request) judgeOne(o rewrite.Occurrence) *refusal {
 	if o.Position.Never() {
 		return refused(policy.BadPosition)
 	}
-	if d := policy.Decide(q.facts, o.Secret.Hosts); !d.Substitute {
+	if d := policy.Decide(q.facts, o.Secret); !d.Substitute {
 		return q.violation(o, d.Reason)
 	}
 	if m := q.in.Method; strings.EqualFold(m, "TRACE") || strings.EqualFold(m, "TRACK") {

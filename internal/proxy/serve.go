@@ -66,14 +66,15 @@ func (p *Proxy) window() int {
 // connection. It is the handler of that connection's server.
 type session struct {
 	*flow
-	facts       policy.Facts  // all but the request's authority
-	told        policy.Reason // why nothing is forwarded; None: it is
-	scrubAlways bool          // the connection may be with a secret's host, whatever the request says
-	seal        *secret.Seal  // nil: nothing is ever substituted
-	frames      *reframe.Conn // the guest's HTTP/1; nil for HTTP/2
-	ended       chan struct{} // closed when the guest's connection has
-	answered    atomic.Bool   // some request got a response
-	win         int           // index of its windows, for HTTP/2
+	facts       policy.Facts       // all but the request's authority
+	told        policy.Reason      // why nothing is forwarded; None: it is
+	scrubAlways bool               // the connection may be with a secret's host, whatever the request says
+	seal        *secret.Seal       // nil: nothing is ever substituted
+	frames      *reframe.Conn      // the guest's HTTP/1; nil for HTTP/2
+	ended       chan struct{}      // closed when the guest's connection has
+	answered    atomic.Bool        // some request got a response
+	first       hostname.Authority // of a plain connection's first request
+	win         int                // index of its windows, for HTTP/2
 
 	mu       sync.Mutex
 	raw      net.Conn         // to the upstream, not yet used
@@ -94,7 +95,12 @@ func (s *session) upstream() (*http.ClientConn, error) {
 			return nil, s.upErr
 		}
 	}
-	s.up, s.upErr = s.client.h1.conn(s.ctx, "http", s.dst.String(), s.raw)
+	conn := s.raw
+	if sendsPlain(s.currentRules().set, s.first.Host) {
+		s.seal = secret.NewSeal(s.raw, false, s.cfg.Store)
+		conn = s.seal
+	}
+	s.up, s.upErr = s.client.h1.conn(s.ctx, "http", s.dst.String(), conn)
 	return s.up, s.upErr
 }
 

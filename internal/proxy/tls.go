@@ -81,7 +81,7 @@ func (f *flow) pass(up net.Conn, name hostname.Name, detail string) {
 // answered with the protocol that the upstream chose.
 func (f *flow) open(name hostname.Name, h hello.Hello, up net.Conn) {
 	s := &session{flow: f, scrubAlways: f.set.HasHost(name), win: f.window()}
-	s.facts = policy.Facts{ServerName: name, Port: f.dst.Port(), TLS: true, Pinned: f.pinned(name)}
+	s.facts = policy.Facts{ServerName: name, Port: f.dst.Port(), TLS: true, Direct: true, OneName: true, Pinned: f.pinned(name)}
 	protocol, err := s.connect(h, up)
 	switch {
 	case err == nil:

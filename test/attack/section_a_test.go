@@ -22,11 +22,11 @@ var sectionA = append([]probe{
 	{entry: "A1", name: "another Host", run: connect(target{}, "evil.test"), want: misdirected},
 	{
 		entry: "A2", name: "plain HTTP to an attacker, Host good.test",
-		run: plain(target{Addr: evilAddr, Port: 80}), want: forbidden(policy.PlainHTTP), only: "h1",
+		run: plain(target{Addr: evilAddr, Port: 80}), want: forbidden(policy.NotPinned), only: "h1",
 	},
 	{
 		entry: "A2", name: "plain HTTP to a stray address at 443",
-		run: plain(target{Addr: strayAddr, Port: 443}), want: forbidden(policy.PlainHTTP), only: "h1", check: notDialed,
+		run: plain(target{Addr: strayAddr, Port: 443}), want: forbidden(policy.HostNotAllowed), only: "h1", check: notDialed,
 	},
 	{
 		entry: "A2", name: "plain HTTP to good.test itself",
