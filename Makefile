@@ -14,8 +14,9 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 
 # What the tests call besides Go.
 TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv
+INTEROP_PROGRAMS := curl openssl wget git nginx ip nsenter node npm python3 python3-requests python3-httpx python3-h2
 
-.PHONY: all build setup demo test unit vm-test lint vuln bench attack fuzz test-kvm test-long cross clean
+.PHONY: all build setup demo test unit vm-test lint vuln bench attack interop fuzz test-kvm test-long cross clean
 
 all: build
 
@@ -31,14 +32,14 @@ demo:
 	$(GO) run -trimpath ./examples/demo $(BIN)/cutout
 
 test:
-	tools/prepare.sh $(TEST_PROGRAMS)
+	tools/prepare.sh $(TEST_PROGRAMS) $(INTEROP_PROGRAMS)
 	@$(MAKE) --no-print-directory setup
-	@$(MAKE) --no-print-directory unit attack fuzz vm-test
+	@$(MAKE) --no-print-directory unit attack interop fuzz vm-test
 
 # The tests of each package, with the race detector.
 unit:
 	$(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /vm/)
+	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
 
 # Tests that start machines: they want the processor for themselves.
 vm-test:
@@ -47,6 +48,17 @@ vm-test:
 # The corpus, one line for each probe.
 attack:
 	cd test/attack && $(GO) test -trimpath -count=1 -timeout 5m
+
+# Real clients and servers with the boundary between them. Needs root, for a
+# network namespace.
+interop: test/interop/node/node_modules
+	tools/prepare.sh $(INTEROP_PROGRAMS)
+	$(GO) test -trimpath -count=1 -timeout 3m ./test/interop
+
+test/interop/node/node_modules: test/interop/node/package-lock.json
+	tools/prepare.sh node npm
+	npm ci --prefix test/interop/node --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 5s
@@ -57,7 +69,7 @@ fuzz:
 test-kvm: setup
 	CUTOUT=$(BIN)/cutout CUTOUT_TEST_KVM=1 $(GO) test -trimpath -v -timeout 45m ./test/kvm
 
-test-long: setup unit attack vm-test
+test-long: setup unit attack interop vm-test
 	$(MAKE) fuzz FUZZTIME=2m
 
 bench: setup
@@ -79,4 +91,4 @@ cross:
 	GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/cutout
 
 clean:
-	rm -rf $(BIN) $(CUTOUT_HOME)
+	rm -rf $(BIN) $(CUTOUT_HOME) test/interop/node/node_modules

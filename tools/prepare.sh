@@ -9,8 +9,19 @@ package() {
 	qemu-system-x86_64) echo qemu-system-x86 ;;
 	e2fsck | debugfs) echo e2fsprogs ;;
 	gcc) echo "gcc libc6-dev" ;;
-	setpriv) echo util-linux ;;
+	setpriv | nsenter) echo util-linux ;;
+	ip) echo iproute2 ;;
+	nginx) echo nginx-light ;;
+	node) echo nodejs ;;
 	*) echo "$1" ;;
+	esac
+}
+
+# A python3-NAME is a module of the distribution's Python.
+present() {
+	case $1 in
+	python3-*) /usr/bin/python3 -c "import ${1#python3-}" 2>/dev/null ;;
+	*) command -v "$1" >/dev/null ;;
 	esac
 }
 
@@ -24,7 +35,7 @@ fi
 
 programs='' packages=''
 for p in "$@"; do
-	command -v "$p" >/dev/null && continue
+	present "$p" && continue
 	programs="$programs $p"
 	packages="$packages $(package "$p")"
 done
