@@ -94,7 +94,8 @@ func parseExact(flag, host string) (hostname.Name, error) {
 	return "", hinted(text, "write "+flag+" with a host's name, for example api.example.com")
 }
 
-// plain lets values go unencrypted.
+// plain lets values go unencrypted: to port 80 of a host that is bound
+// without a port, else to the ports that it is bound with.
 func (r Rules) plain(find finder) error {
 	const flag = "--allow-plain"
 	for _, text := range r.AllowPlain {
@@ -105,10 +106,6 @@ func (r Rules) plain(find finder) error {
 		s, err := findHost(find, flag, name, host)
 		if err != nil {
 			return err
-		}
-		if !slices.ContainsFunc(s.Hosts, func(h secret.Host) bool { return h.Pattern.Match(host) && h.Port != 443 }) {
-			return hinted(fmt.Sprintf("%s: %s goes to %s at port 443 only, where HTTP is encrypted", flag, name, host),
-				fmt.Sprintf("write the port too: --secret %s@%s:80", name, host))
 		}
 		if !slices.Contains(s.Plain, host) {
 			s.Plain = append(s.Plain, host)
