@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"runtime"
 	"slices"
@@ -9,16 +10,31 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/policy"
+	"github.com/cutoutdev/cutout/internal/rewrite"
 	"github.com/cutoutdev/cutout/internal/secret"
 	"github.com/cutoutdev/cutout/internal/websocket"
 )
 
 // sendMessage relays one message of the guest, which in has begun. What it
-// may hold is decided by the secrets of this moment.
+// may hold is decided by the secrets of this moment and the facts of the
+// handshake.
 func (s *socket) sendMessage(in *websocket.Reader, op websocket.Opcode) error {
-	m := &message{socket: s, rules: s.currentRules()}
-	m.Reader = m.rules.finder.Reader(in, m.found)
-	return pump(s.toUpstream, op, in, m)
+	m := s.message()
+	if op != websocket.Text {
+		return m.reason(pump(s.toUpstream, op, in, m.search(in), nil))
+	}
+	r := m.rules.finder.Message(in, rewrite.Message{Swap: m.swaps, Seal: m.seal, Found: m.found})
+	err := pump(s.toUpstream, op, in, r, &m.markers)
+	if len(m.registered) > 0 {
+		// Forgotten sooner, a marker would be mere text in a frame that waits.
+		if e := s.toUpstream.Flush(); err == nil {
+			err = e
+		}
+		for _, marker := range m.registered {
+			s.request.seal.Forget(marker)
+		}
+	}
+	return m.reason(err)
 }
 
 // searchControl looks at the payload of a control frame of the guest. Nothing
@@ -27,50 +43,123 @@ func (s *socket) searchControl(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	m := &message{socket: s, rules: s.currentRules()}
-	m.Reader = m.rules.finder.Reader(bytes.NewReader(p), m.found)
-	_, err := io.Copy(io.Discard, m)
-	return err
+	m := s.message()
+	_, err := io.Copy(io.Discard, m.search(bytes.NewReader(p)))
+	return m.reason(err)
 }
 
 // A message of the guest on its way up.
 type message struct {
-	io.Reader
 	*socket
-	rules *rules
-	no    *refusal // why it ends here
+	rules      *rules
+	written    []*secret.Secret // on record
+	markers    []string         // not yet in a frame
+	registered []string
 }
 
-func (m *message) Read(p []byte) (int, error) {
-	n, err := m.Reader.Read(p)
-	if m.no != nil {
-		return 0, m.no
+func (s *socket) message() *message { return &message{socket: s, rules: s.currentRules()} }
+
+// search returns r with its placeholders found, and none replaced.
+func (m *message) search(r io.Reader) io.Reader {
+	s := &searched{}
+	s.Reader = m.rules.finder.Reader(r, func(x *secret.Secret) {
+		if s.err == nil {
+			s.err = m.found(x)
+		}
+	})
+	return s
+}
+
+// A searched reader fails where something was found that may not pass.
+type searched struct {
+	io.Reader
+	err error
+}
+
+func (s *searched) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	if s.err != nil {
+		return 0, s.err
 	}
 	return n, err
 }
 
+// decide is the decision of DESIGN §3 for a placeholder in a text message.
+func (m *message) decide(x *secret.Secret) policy.Reason {
+	d := policy.Decide(m.facts, x)
+	if d.Substitute && !x.Allowed().WebSocket {
+		return policy.SurfaceOff
+	}
+	return d.Reason
+}
+
+func (m *message) swaps(x *secret.Secret) bool {
+	return m.request.seal != nil && m.decide(x) == policy.None
+}
+
+// seal returns a marker for the value of x. What is to be written is on
+// record before it can be.
+func (m *message) seal(x *secret.Secret, json bool) (string, error) {
+	if json && !x.Value.JSON() {
+		return "", m.refuse(x, policy.Unsafe)
+	}
+	if !slices.Contains(m.written, x) {
+		m.written = append(m.written, x)
+		e := m.event(audit.Substituted)
+		e.Secret, e.Surface = x.Name, "websocket"
+		if err := m.cfg.Audit.Append(e); err != nil {
+			return "", m.refuse(x, policy.AuditUnavailable)
+		}
+	}
+	marker, err := m.request.seal.Register([]secret.Part{{Value: x.Value}}, secret.Raw)
+	if err != nil {
+		return "", m.refuse(x, policy.LimitReached)
+	}
+	m.markers = append(m.markers, marker)
+	m.registered = append(m.registered, marker)
+	return marker, nil
+}
+
 // found is told of a placeholder that is not substituted.
-func (m *message) found(x *secret.Secret) {
-	reason := policy.SurfaceOff
-	if d := policy.Decide(m.facts, x); !d.Substitute {
-		reason = d.Reason
+func (m *message) found(x *secret.Secret) error {
+	reason := m.decide(x)
+	if reason == policy.None {
+		reason = policy.SurfaceOff // in a binary message or a control frame
 	}
 	v := m.cfg.OnViolation
 	if x.OnViolation != nil {
 		v = *x.OnViolation
 	}
 	if action := v.Body(m.host()); action != secret.Passthrough {
-		m.no = refused(reason)
-		m.no.secret, m.no.terminate = x, action == secret.BlockAndTerminate
-		return
+		no := m.refuse(x, reason)
+		no.terminate = action == secret.BlockAndTerminate
+		return no
 	}
 	if slices.Contains(m.told, x) {
-		return
+		return nil
 	}
 	m.told = append(m.told, x)
 	e := m.event(audit.Carried)
 	e.Secret, e.Surface, e.Reason = x.Name, "websocket", reason
 	m.audit(e)
+	return nil
+}
+
+func (m *message) refuse(x *secret.Secret, reason policy.Reason) *refusal {
+	no := refused(reason)
+	no.secret = x
+	return no
+}
+
+// reason turns the errors of other packages into refusals.
+func (m *message) reason(err error) error {
+	switch {
+	case errors.Is(err, rewrite.ErrTooMany):
+		return refused(policy.TooMany)
+	case errors.Is(err, secret.ErrNotText):
+		return refused(policy.Unsafe)
+	}
+	return err
 }
 
 // receiveMessage relays one message of the upstream, without values. In text
@@ -78,7 +167,7 @@ func (m *message) found(x *secret.Secret) {
 // may be written too, it is overwritten in place.
 func (s *socket) receiveMessage(in *websocket.Reader, op websocket.Opcode) error {
 	if !s.searched() {
-		return pump(s.toGuest, op, in, in)
+		return pump(s.toGuest, op, in, in, nil)
 	}
 	rules := s.currentRules()
 	defer runtime.KeepAlive(rules) // with its scrubber
@@ -86,9 +175,9 @@ func (s *socket) receiveMessage(in *websocket.Reader, op websocket.Opcode) error
 		return refused(policy.LimitReached)
 	}
 	if rules.scrubber == nil {
-		return pump(s.toGuest, op, in, in)
+		return pump(s.toGuest, op, in, in, nil)
 	}
-	return pump(s.toGuest, op, in, rules.scrubber.Reader(in, op != websocket.Text, s.scrubbed))
+	return pump(s.toGuest, op, in, rules.scrubber.Reader(in, op != websocket.Text, s.scrubbed), nil)
 }
 
 // scrubControl overwrites values in the payload of a control frame of the
@@ -116,24 +205,45 @@ var messageBuffers = sync.Pool{New: func() any { return new([messageBuffer]byte)
 
 // pump writes a message to dst. r reads what is to be written from in. What r
 // gives goes on at once; what it holds back goes with the rest, or, when all
-// of the message is there, into the same frame.
-func pump(dst *websocket.Writer, op websocket.Opcode, in *websocket.Reader, r io.Reader) error {
+// of the message is there, into the same frame. No frame ends within one of
+// the markers, which it takes from the list.
+func pump(dst *websocket.Writer, op websocket.Opcode, in *websocket.Reader, r io.Reader, markers *[]string) error {
 	own := messageBuffers.Get().(*[messageBuffer]byte)
 	defer messageBuffers.Put(own)
+	if markers == nil {
+		markers = new([]string)
+	}
 	buf := own[:]
 	for n := 0; ; {
+		if n == len(buf) { // within a marker
+			buf = append(buf, make([]byte, n)...)
+		}
 		k, err := r.Read(buf[n:])
 		n += k
-		switch {
-		case err == io.EOF:
-			return dst.Data(op, true, buf[:n], nil)
-		case err != nil:
+		last := err == io.EOF
+		if err != nil && !last {
 			return err
-		case n == len(buf) || n > 0 && !in.Ended():
-			if err := dst.Data(op, false, buf[:n], nil); err != nil {
-				return err
-			}
-			n = 0
 		}
+		whole := complete(buf[:n], *markers)
+		if !last && (whole < len(*markers) || n < len(buf) && (n == 0 || in.Ended())) {
+			continue // the rest is there already
+		}
+		if err := dst.Data(op, last, buf[:n], (*markers)[:whole]); err != nil || last {
+			return err
+		}
+		n, *markers = 0, nil
 	}
+}
+
+// complete returns how many of the markers, of which some may be yet to come,
+// are in p.
+func complete(p []byte, markers []string) int {
+	for i, m := range markers {
+		at := bytes.Index(p, []byte(m))
+		if at < 0 {
+			return i
+		}
+		p = p[at+len(m):]
+	}
+	return len(markers)
 }
