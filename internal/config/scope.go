@@ -69,7 +69,7 @@ func checkPathPattern(p string) error {
 	for i := range len(p) {
 		if c := p[i]; c <= ' ' || c >= 0x7f || strings.IndexByte(`\?#%;`, c) >= 0 {
 			return hinted(`the path holds a space, one of \ ? # % ; or a character that is not ASCII`,
-				"a pattern is compared with the path alone, decoded; write * for a part that varies")
+				"a pattern is compared with the path as written and as decoded, without its query; write * for such a part")
 		}
 	}
 	segments := strings.Split(p[1:], "/")

@@ -16,12 +16,9 @@ import (
 // and say what came of it.
 const dialAsEnv = "CUTOUT_TEST_DIAL"
 
-// crashText is what a keeper that is this test binary says.
-const crashText = "the keeper of this test crashes"
-
 func TestMain(m *testing.M) {
 	if os.Args[0] == Arg0 {
-		panic(crashText)
+		crash()
 	}
 	if path := os.Getenv(dialAsEnv); path != "" {
 		os.Exit(dialAndRead(path))

@@ -22,6 +22,7 @@ type Sandbox struct {
 	*Client
 	conn net.Conn // closing it ends the sandbox
 	cmd  *exec.Cmd
+	log  string // path of what the keeper says when it crashes
 
 	done  chan struct{} // the keeper has exited
 	ended string        // why, once done is closed
@@ -63,7 +64,7 @@ func Start(ctx context.Context, spec Spec, values []Value, tell func(Message)) (
 		return nil, fmt.Errorf("start keeper: %w", err)
 	}
 	theirs.Close() // or the keeper's end would never be seen
-	s := &Sandbox{Client: Dial(spec.Dirs.Runtime), conn: conn, cmd: cmd, done: make(chan struct{})}
+	s := &Sandbox{Client: Dial(spec.Dirs.Runtime), conn: conn, cmd: cmd, log: logPath, done: make(chan struct{})}
 	if err := s.handOver(ctx, spec, values, tell); err != nil {
 		s.End()
 		if errors.Is(err, errCrashed) {
@@ -93,7 +94,11 @@ func (s *Sandbox) handOver(ctx context.Context, spec Spec, values []Value, tell 
 				tell(m)
 			}
 		})
-		s.cmd.Wait()
+		if s.cmd.Wait() != nil && s.ended == "" {
+			if words := lastWords(s.log); words != "" {
+				s.ended = "the keeper crashed: " + words
+			}
+		}
 		answer(errors.Join(errCrashed, err))
 		close(s.done)
 	}()
