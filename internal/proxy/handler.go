@@ -131,6 +131,9 @@ func (q *request) substitute(h http.Header) *refusal {
 			panic(http.ErrAbortHandler)
 		}
 		r := refused(policy.LimitReached)
+		if errors.Is(err, secret.ErrShort) {
+			r = refused(policy.Unsafe)
+		}
 		r.detail = err.Error()
 		return r
 	}

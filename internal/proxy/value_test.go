@@ -56,3 +56,24 @@ func TestOddValues(t *testing.T) {
 		}
 	})
 }
+
+// TestShortValue is D6: the seal has no marker for what is shorter than eight
+// letters. In Basic the credentials as a whole are long enough; elsewhere the
+// request is refused, not sent with the placeholder or half of the value.
+func TestShortValue(t *testing.T) {
+	const pin = "4711"
+	protocols(t, func(t *testing.T, protocol string) {
+		w := newWorld(t, protocol, withValue(pin))
+		c := w.client()
+		if a := w.do(c, "GET", "https://good.test/ok", nil, basic("u", placeholder)); a.status != 200 {
+			t.Fatalf("status %d, %s, %v", a.status, a.body, a.err)
+		}
+		if got := w.last(w.good, 1).Header.Get("Authorization"); got != "Basic "+b64("u:"+pin) {
+			t.Errorf("upstream got %q", got)
+		}
+		a := w.do(c, "GET", "https://good.test/ok", nil, header("X-Api-Key", placeholder))
+		if a.status != 403 || len(w.good.Requests()) != 1 {
+			t.Errorf("status %d, %d requests", a.status, len(w.good.Requests()))
+		}
+	})
+}

@@ -46,6 +46,10 @@ type Seal struct {
 	swaps    []swap
 }
 
+// ErrShort is in the error of [Seal.Register] for fewer bytes than a marker
+// needs to be told from other text.
+var ErrShort = fmt.Errorf("fewer than %d bytes can be swapped in Basic authentication only", keyLen)
+
 // A swap puts n bytes of the store at off in the place of text[at:at+n].
 // block is the block to release after the write, or -1.
 type swap struct {
@@ -95,7 +99,7 @@ func (s *Seal) Register(parts []Part, enc Encoding) (string, error) {
 
 func (s *Seal) enter(off, n int) (string, error) {
 	if n < keyLen {
-		return "", errors.New("credential is too short")
+		return "", ErrShort
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
