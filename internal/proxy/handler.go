@@ -35,7 +35,7 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	out := q.outgoing()
 	defer q.forget()
-	if no := q.substitute(out.Header); no != nil {
+	if no := q.substitute(out); no != nil {
 		q.refuse(w, no)
 		return
 	}
@@ -93,9 +93,11 @@ func (q *request) upstreamHost() string {
 	return hostPort(q.facts.ServerName, q.facts.Port)
 }
 
-// substitute replaces the placeholders of q.swap in h by markers. What is to
-// be written is on record before it can be.
-func (q *request) substitute(h http.Header) *refusal {
+// substitute replaces the placeholders of q.swap in out by markers. What is
+// to be written is on record before it can be.
+func (q *request) substitute(out *http.Request) *refusal {
+	// A field that Connection names ends here, RFC 9110 §7.6.1.
+	q.swap = slices.DeleteFunc(q.swap, func(o rewrite.Occurrence) bool { return o.Field != "" && out.Header[o.Field] == nil })
 	if len(q.swap) == 0 {
 		return nil
 	}
@@ -115,10 +117,8 @@ func (q *request) substitute(h http.Header) *refusal {
 			return refused(policy.AuditUnavailable)
 		}
 	}
-	err := q.rules.finder.Substitute(h,
-		func(s *secret.Secret) bool {
-			return slices.ContainsFunc(q.swap, func(o rewrite.Occurrence) bool { return o.Secret == s })
-		},
+	target, err := q.rules.finder.Substitute(out.Header, q.target,
+		func(o rewrite.Occurrence) bool { return slices.Contains(q.swap, o) },
 		func(parts []secret.Part, enc secret.Encoding) (string, error) {
 			marker, err := q.seal.Register(parts, enc)
 			if err == nil {
@@ -126,18 +126,19 @@ func (q *request) substitute(h http.Header) *refusal {
 			}
 			return marker, err
 		})
-	if err != nil {
-		if q.gone() {
-			panic(http.ErrAbortHandler)
-		}
-		r := refused(policy.LimitReached)
-		if errors.Is(err, secret.ErrShort) {
-			r = refused(policy.Unsafe)
-		}
-		r.detail = err.Error()
-		return r
+	switch {
+	case err == nil:
+		out.URL, _ = targetURL(out.URL.Scheme, out.URL.Host, target) // as well-formed as before
+		return nil
+	case q.gone():
+		panic(http.ErrAbortHandler)
 	}
-	return nil
+	r := refused(policy.LimitReached)
+	if errors.Is(err, secret.ErrUnsafe) || errors.Is(err, secret.ErrShort) {
+		r = refused(policy.Unsafe)
+	}
+	r.detail = err.Error()
+	return r
 }
 
 // forget takes back the markers that were not used.

@@ -123,20 +123,27 @@ func (q *request) judgeOne(o rewrite.Occurrence) *refusal {
 	if m := q.in.Method; strings.EqualFold(m, "TRACE") || strings.EqualFold(m, "TRACK") {
 		return refused(policy.TraceMethod)
 	}
-	switch {
-	case o.Position == rewrite.Basic:
-	case o.Position == rewrite.Header && rewrite.CredentialHeader(o.Field):
-	default:
+	if !rewrite.Allowed(o) {
 		r := refused(policy.SurfaceOff)
-		if o.Position == rewrite.Header {
-			r.detail = "header " + textproto.CanonicalMIMEHeaderKey(o.Field) + " is not one that carries credentials"
-		} else {
-			r.detail = "it stands in the " + surface(o.Position)
-		}
+		r.detail = offDetail(o)
 		return r
 	}
 	q.swap = append(q.swap, o)
 	return nil
+}
+
+// offDetail says where a placeholder stands that is not replaced there, and
+// how that is changed.
+func offDetail(o rewrite.Occurrence) string {
+	place := surface(o.Position)
+	if o.Position != rewrite.Header {
+		return "it stands in the " + place + "; to permit that: --surface " + o.Secret.Name + "=header,basic," + place
+	}
+	name := textproto.CanonicalMIMEHeaderKey(o.Field)
+	if rewrite.Unnamed(name) {
+		return "no value may go into the header " + name
+	}
+	return "it stands in the header " + name + "; to permit that: --surface " + o.Secret.Name + "=header,basic,header:" + name
 }
 
 // violation is what happens to a placeholder whose secret may not be written.
@@ -259,7 +266,7 @@ func surface(p rewrite.Position) string {
 		return "query"
 	case rewrite.Path:
 		return "path"
-	case rewrite.Body:
+	case rewrite.InBody:
 		return "body"
 	case rewrite.Trailer:
 		return "trailer"

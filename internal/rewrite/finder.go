@@ -30,7 +30,7 @@ const (
 	Basic
 	Query
 	Path
-	Body
+	InBody
 	Trailer
 	HeaderName
 	Method
@@ -91,6 +91,7 @@ func lower(dst []byte, s string) []byte {
 type span struct {
 	start, end int
 	secret     *secret.Secret
+	position   Position // in a request target
 }
 
 // find returns the placeholders in text. Most texts have none, and then it
@@ -118,7 +119,7 @@ func (f *Finder) search(m *match.Matcher, text []byte) []span {
 		if !ok {
 			return spans
 		}
-		spans = append(spans, span{base + h.Start, base + h.End, f.secrets[h.ID]})
+		spans = append(spans, span{start: base + h.Start, end: base + h.End, secret: f.secrets[h.ID]})
 		base += h.End
 	}
 }

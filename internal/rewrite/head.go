@@ -72,26 +72,39 @@ func (f *Finder) header(out []Occurrence, h http.Header, pos Position) []Occurre
 
 // target appends what stands in a request target.
 func (f *Finder) target(out []Occurrence, target string) []Occurrence {
-	parts := partition(target)
+	for _, s := range f.inTarget(target) {
+		out = append(out, Occurrence{Secret: s.secret, Position: s.position})
+	}
+	return out
+}
+
+// inTarget returns the placeholders in a request target in order, escaped or
+// not. Start and end are those of the text as it stands.
+func (f *Finder) inTarget(target string) []span {
 	spans := f.find(target)
 	if strings.Contains(target, "%") {
 		plain, at := unescape(target)
 		raw := spans
 		spans = f.find(plain)
-		for i := range spans {
-			spans[i].start = at[spans[i].start]
+		for i, s := range spans {
+			spans[i].start, spans[i].end = at[s.start], at[s.end]
 		}
 		// A placeholder with a percent sign of its own is found only raw.
 		for _, s := range raw {
-			if !slices.ContainsFunc(spans, func(t span) bool { return t.secret == s.secret }) {
+			if !slices.ContainsFunc(spans, func(t span) bool { return s.start < t.end && t.start < s.end }) {
 				spans = append(spans, s)
 			}
 		}
+		slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.start, b.start) })
 	}
-	for _, s := range spans {
-		out = append(out, Occurrence{Secret: s.secret, Position: parts.position(s.start)})
+	parts := partition(target)
+	for i, s := range spans {
+		spans[i].position = parts.position(s.start)
+		if last := parts.position(s.end - 1); last != spans[i].position {
+			spans[i].position = Fragment // in two parts: it belongs nowhere
+		}
 	}
-	return out
+	return spans
 }
 
 // parts are where the path, the query and the fragment of a target begin.
@@ -135,7 +148,7 @@ func (p parts) position(at int) Position {
 }
 
 // unescape decodes the valid percent-escapes of s, once, and returns for
-// each byte of the result where in s it comes from.
+// each byte of the result, and for its end, where in s it comes from.
 func unescape(s string) (string, []int) {
 	plain := make([]byte, 0, len(s))
 	at := make([]int, 0, len(s))
@@ -152,7 +165,7 @@ func unescape(s string) (string, []int) {
 		}
 		plain = append(plain, s[i])
 	}
-	return string(plain), at
+	return string(plain), append(at, len(s))
 }
 
 func unhex(c byte) (byte, bool) {

@@ -57,7 +57,7 @@ func secrets(t testing.TB, values ...string) []*secret.Secret {
 // lines prints occurrences as "secret position field".
 func lines(list []Occurrence) []string {
 	names := map[Position]string{
-		Header: "header", Basic: "basic", Query: "query", Path: "path", Body: "body",
+		Header: "header", Basic: "basic", Query: "query", Path: "path", InBody: "body",
 		Trailer: "trailer", HeaderName: "name", Method: "method", Authority: "authority", Fragment: "fragment",
 	}
 	var out []string
@@ -201,11 +201,11 @@ func fakeSeal(list []*secret.Secret) sealFunc {
 func TestSubstitute(t *testing.T) {
 	list := secrets(t, "s3cretvalue-0001", "$MSB_KEY_A") // B's value looks like A's placeholder
 	finder := NewFinder(list)
-	all := func(*secret.Secret) bool { return true }
-	onlyB := func(s *secret.Secret) bool { return s.Name == "B" }
+	all := func(Occurrence) bool { return true }
+	onlyB := func(o Occurrence) bool { return o.Secret.Name == "B" }
 	tests := []struct {
 		name  string
-		allow func(*secret.Secret) bool
+		allow func(Occurrence) bool
 		field string
 		value string
 		want  string
@@ -227,7 +227,7 @@ func TestSubstitute(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			h := http.Header{tt.field: {"first", tt.value}}
-			if err := finder.Substitute(h, tt.allow, fakeSeal(list)); err != nil {
+			if _, err := finder.Substitute(h, "/", tt.allow, fakeSeal(list)); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(http.Header{tt.field: {"first", tt.want}}, h); diff != "" {
@@ -238,7 +238,7 @@ func TestSubstitute(t *testing.T) {
 	t.Run("failure changes nothing", func(t *testing.T) {
 		h := http.Header{"Authorization": {"$MSB_KEY_A $MSB_KEY_B"}}
 		n := 0
-		err := finder.Substitute(h, all, func([]secret.Part, secret.Encoding) (string, error) {
+		_, err := finder.Substitute(h, "/", all, func([]secret.Part, secret.Encoding) (string, error) {
 			if n++; n == 2 {
 				return "", errors.New("full")
 			}
@@ -268,7 +268,7 @@ func TestHeadAgrees(t *testing.T) {
 				}
 			}
 			written := 0
-			finder.Substitute(h, func(*secret.Secret) bool { return true }, func(parts []secret.Part, _ secret.Encoding) (string, error) {
+			finder.Substitute(h, "/", func(Occurrence) bool { return true }, func(parts []secret.Part, _ secret.Encoding) (string, error) {
 				for _, p := range parts {
 					if !p.Value.IsZero() {
 						written++
@@ -280,5 +280,78 @@ func TestHeadAgrees(t *testing.T) {
 				t.Errorf("%s: %q: %d told, %d written", name, v, told, written)
 			}
 		}
+	}
+}
+
+func TestSubstituteTarget(t *testing.T) {
+	list := secrets(t, "s3cretvalue-0001", "s3cretvalue-0002")
+	list[0].Surfaces = &secret.Surfaces{Query: true, Path: true}
+	list[1].Surfaces = &secret.Surfaces{Query: true}
+	finder := NewFinder(list)
+	const a, b = "<2 {A}>", "<2 {B}>"
+	tests := []struct{ name, target, want string }{
+		{"path", "/v1/$MSB_KEY_A/x%2fy", "/v1/" + a + "/x%2fy"},
+		{"query value", "/?key=$MSB_KEY_A&x=%7c|", "/?key=" + a + "&x=%7c|"},
+		{"query name", "/?$MSB_KEY_A=1", "/?" + a + "=1"},
+		{"escaped", "/%24MSB%5fKEY_%41?%24%4dSB_KEY_B", "/" + a + "?" + b},
+		{"escaped twice", "/?k=%2524MSB_KEY_A", "/?k=%2524MSB_KEY_A"},
+		{"surface off", "/$MSB_KEY_B?k=$MSB_KEY_B", "/$MSB_KEY_B?k=" + b},
+		{"absolute form", "https://good.test/$MSB_KEY_A", "https://good.test/" + a},
+		{"authority", "https://$MSB_KEY_A/", "https://$MSB_KEY_A/"},
+		{"fragment", "/#$MSB_KEY_A", "/#$MSB_KEY_A"},
+		{"several", "/$MSB_KEY_A$MSB_KEY_A?$MSB_KEY_A", "/" + a + a + "?" + a},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := finder.Substitute(http.Header{}, tt.target, func(Occurrence) bool { return true }, fakeSeal(list))
+			if err != nil || got != tt.want {
+				t.Errorf("got %q, %v, want %q", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAllowed(t *testing.T) {
+	named := func(names ...string) *secret.Surfaces { return &secret.Surfaces{Headers: names} }
+	tests := []struct {
+		name     string
+		surfaces *secret.Surfaces // nil: the default
+		position Position
+		field    string
+		want     bool
+	}{
+		{"default credential header", nil, Header, "x-api-key", true},
+		{"default basic", nil, Basic, "Authorization", true},
+		{"default other header", nil, Header, "X-Other", false},
+		{"default query", nil, Query, "", false},
+		{"default path", nil, Path, "", false},
+		{"default body", nil, InBody, "", false},
+		{"only named", named("X-Other"), Header, "Authorization", false},
+		{"named", named("X-Other"), Header, "x-other", true},
+		{"named cookie", named("Cookie"), Header, "Cookie", true},
+		{"all headers", named("*"), Header, "X-Amz-Meta-A", true},
+		{"all but cookie", named("*"), Header, "Cookie", false},
+		{"all but referer", named("*"), Header, "Referer", false},
+		{"all but user agent", named("*"), Header, "User-Agent", false},
+		{"all but via", named("*"), Header, "Via", false},
+		{"all but forwarded", named("*"), Header, "Forwarded", false},
+		{"all but x-forwarded", named("*"), Header, "X-Forwarded-Api-Key", false},
+		{"host never", named("*", "Host"), Header, "Host", false},
+		{"proxy authorization never", named("Proxy-Authorization"), Header, "Proxy-Authorization", false},
+		{"framing never", named("Content-Length"), Header, "Content-Length", false},
+		{"all headers are not basic", named("*"), Basic, "Authorization", false},
+		{"query", &secret.Surfaces{Query: true}, Query, "", true},
+		{"path", &secret.Surfaces{Path: true}, Path, "", true},
+		{"body", &secret.Surfaces{Body: []secret.BodyPart{{}}}, InBody, "", true},
+		{"trailer never", &secret.Surfaces{Header: true, Headers: []string{"*"}}, Trailer, "X-Api-Key", false},
+		{"fragment never", &secret.Surfaces{Query: true, Path: true}, Fragment, "", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := Occurrence{Secret: &secret.Secret{Surfaces: tt.surfaces}, Position: tt.position, Field: tt.field}
+			if got := Allowed(o); got != tt.want {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
 	}
 }
