@@ -14,9 +14,7 @@ const rulesHelp = `Rules for a secret; NAME is that of a --secret:
     header is the headers that carry credentials (Authorization, X-Api-Key and
     the like), header:X-NAME one more, header:* all but those that must be
     named (Cookie, Referer, User-Agent and what proxies write). basic, query,
-    path and websocket take no name. body can be narrowed to a media type
-    (body:application/json), a JSON pointer (body:/auth/token) or the field of
-    a form (body:token).
+    path and websocket take no name.
   --scope NAME='METHOD PATH' may be given several times: one must match. In a
     path * is any text within a segment, a last /** any rest. Without METHOD
     any will do.
@@ -24,7 +22,7 @@ const rulesHelp = `Rules for a secret; NAME is that of a --secret:
     placeholder may not be swapped: block, block-and-log (the default in
     headers, queries and paths), block-and-terminate, which ends the sandbox,
     or passthrough[:HOST,…], which lets the useless text go (the default in
-    bodies). block,hold reads a whole body before the head goes out.
+    bodies).
   --placeholder NAME=shaped draws a placeholder that looks like the value, for
     programs that check their key: kind, length, alphabet and checksum are
     right, the rest is random.
@@ -48,4 +46,7 @@ func bindRules(f *pflag.FlagSet, r *config.Rules) {
 	list(&r.AllowSharedSuffix, "allow-shared-suffix", "'*.SUFFIX'", "dangerous: *.SUFFIX may be a host though anybody can own a name there")
 	list(&r.AllowAnyHost, "allow-any-host", "NAME", "dangerous: the host of NAME may be *, every server that the guest names")
 	list(&r.AllowShort, "allow-short", "NAME", "dangerous: the value may be shorter than 8 bytes; it is never searched for")
+	for _, name := range []string{"exclusive", "scrub", "allow-unverified", "tls-no-verify-upstream-for"} { // read, and refused with the reason
+		f.MarkHidden(name)
+	}
 }

@@ -42,6 +42,9 @@ func (r Rules) Check(lookup func(string) (string, bool)) (keeper.Spec, error) {
 	if err == nil {
 		err = r.apply(&spec)
 	}
+	if err == nil {
+		err = later(spec)
+	}
 	for i, s := range spec.Secrets {
 		if s.Placeholder == "" {
 			spec.Secrets[i].Placeholder = DefaultPlaceholder(s.Name)

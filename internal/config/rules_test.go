@@ -18,7 +18,11 @@ func comparePatterns(a, b hostname.Pattern) bool { return a == b }
 func build(r Rules) (keeper.Spec, error) {
 	env := map[string]string{"TOK": "value-of-tok-0001", "OTHER": "value-of-tok-0002", "PIN": "4711"}
 	r.Secrets = append([]string{"TOK@a.example", "OTHER@*.b.example,b.example:8080"}, r.Secrets...)
-	spec, values, err := Run{Rules: r}.Build(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	var spec keeper.Spec
+	values, err := r.bind(&spec, func(name string) (string, bool) { v, ok := env[name]; return v, ok }, true)
+	if err == nil {
+		err = r.apply(&spec)
+	}
 	zero(values)
 	return spec, err
 }

@@ -66,6 +66,9 @@ func (r Run) Build(lookup func(string) (string, bool)) (keeper.Spec, []keeper.Va
 	if err == nil {
 		err = checkEnv(spec, values)
 	}
+	if err == nil {
+		err = later(spec)
+	}
 	if err != nil {
 		return keeper.Spec{}, nil, err
 	}

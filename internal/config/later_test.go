@@ -1,0 +1,29 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestLater: what would be promised and not kept is refused.
+func TestLater(t *testing.T) {
+	lookup := func(string) (string, bool) { return "value-of-tok-0001", true }
+	for name, r := range map[string]Rules{
+		"exclusive": {Exclusive: []string{"TOK"}},
+		"body":      {Surfaces: []string{"TOK=body:field"}},
+		"hold":      {OnViolation: []string{"block,hold"}},
+		"own hold":  {OnViolation: []string{"TOK=block,hold"}},
+		"no verify": {NoVerify: []string{"a.example"}},
+		"scrub":     {Scrub: []string{"off"}},
+	} {
+		r.Secrets = []string{"TOK@a.example"}
+		for _, check := range []func() error{
+			func() error { _, _, err := Run{Rules: r}.Build(lookup); return err },
+			func() error { _, err := r.Check(lookup); return err },
+		} {
+			if err := check(); err == nil || !strings.Contains(err.Error(), "is not supported yet") || Hint(err) == "" {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+	}
+}
