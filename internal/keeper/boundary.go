@@ -62,6 +62,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		ConnectTo: b.plan.connectTo,
 		Roots:     roots.any, RootsFor: roots.of,
 		Intercept: mode, Bypass: cfg.spec.TLS.Bypass,
+		SpoolDir:    cfg.spec.Dirs.State,
 		OnViolation: cfg.spec.OnViolation, Terminate: cfg.terminate,
 	})
 	if err != nil {

@@ -43,8 +43,8 @@ func (q *request) respondGRPC(w http.ResponseWriter, resp *http.Response, kind g
 // why: trailers with a failure are no normal end.
 func (q *request) breakOff(w http.ResponseWriter, err error) {
 	no := new(refusal)
-	if !errors.As(err, &no) {
-		panic(http.ErrAbortHandler)
+	if !errors.As(err, &no) || q.body.incomplete() {
+		panic(http.ErrAbortHandler) // it is the request's body that was left incomplete
 	}
 	e := q.event(audit.Aborted)
 	e.Reason, e.Detail = no.reason, no.detail

@@ -39,6 +39,14 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q.refuse(w, no)
 		return
 	}
+	if q.in.ContentLength != 0 {
+		no := q.carry(out)
+		defer q.body.settle(w)
+		if no != nil {
+			q.refuse(w, no)
+			return
+		}
+	}
 	q.forward(w, out)
 }
 
@@ -56,9 +64,6 @@ func (q *request) outgoing() *http.Request {
 		Host:          host,
 		Header:        forwardable(q.in.Header),
 		ContentLength: q.in.ContentLength,
-	}
-	if q.in.ContentLength != 0 {
-		q.carry(out)
 	}
 	if _, ok := out.Header["User-Agent"]; !ok {
 		out.Header["User-Agent"] = nil // else net/http names itself
@@ -154,9 +159,6 @@ func (q *request) forward(w http.ResponseWriter, out *http.Request) {
 		// An answer may begin before the body has ended.
 		http.NewResponseController(w).EnableFullDuplex()
 	}
-	if q.body != nil {
-		defer q.body.settle(w)
-	}
 	up, err := q.upstream()
 	if err != nil {
 		q.refuse(w, refused(policy.UpstreamFailed))
@@ -179,14 +181,28 @@ func (q *request) forward(w http.ResponseWriter, out *http.Request) {
 	q.respond(w, resp)
 }
 
+// framingRefusal is the refusal of a body that is not well-formed, or nil.
+func framingRefusal(err error) *refusal {
+	framing := new(reframe.Error)
+	if !errors.As(err, &framing) {
+		return nil
+	}
+	no := refused(policy.MalformedRequest)
+	no.detail = string(framing.Reject.Fault)
+	return no
+}
+
 // failed answers a request that got no response. If the connection has
 // worked before and its server has merely closed it, the guest sees what it
 // would see without us and may try again.
 func (q *request) failed(w http.ResponseWriter, err error) {
-	if framing := new(reframe.Error); errors.As(err, &framing) {
+	if no := q.body.refusal(); no != nil {
+		q.refuse(w, no)
+		return
+	}
+	if no := framingRefusal(err); no != nil {
 		// Its head has gone up; the message was left incomplete there.
-		no := refused(policy.MalformedRequest)
-		no.detail, no.aborted = string(framing.Reject.Fault), true
+		no.aborted = true
 		q.refuse(w, no)
 		return
 	}

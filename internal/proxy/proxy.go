@@ -30,6 +30,7 @@ import (
 	"log"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -103,6 +104,11 @@ type Config struct {
 	// result is exempt from Network and counts as a pin for name.
 	ConnectTo func(dst netip.AddrPort) (to netip.AddrPort, name hostname.Name, ok bool)
 
+	// SpoolDir is where bodies wait that must be measured and are too long
+	// for memory: the guest's bytes, in files without a name. Empty: such
+	// bodies are refused.
+	SpoolDir string
+
 	Roots       *x509.CertPool                          // that verify upstreams; nil: the host's
 	RootsFor    func(name hostname.Name) *x509.CertPool // instead of Roots where it returns one
 	Bypass      []hostname.Pattern                      // TLS never opened
@@ -120,6 +126,9 @@ type Proxy struct {
 	client transports
 	flows  atomic.Int64 // in progress
 	held   budget       // bytes of bodies and for decoders
+
+	spooled  budget              // bytes of bodies on disk
+	diskFull func(*os.File) bool // the disk of a file has no room to spare
 
 	requests atomic.Int64 // in progress
 
@@ -153,7 +162,7 @@ func New(cfg Config) (*Proxy, error) {
 	// net/http's client quotes what an upstream sends unasked, values and
 	// all, in the standard log; there is no other way to stop it.
 	log.SetOutput(io.Discard)
-	return &Proxy{cfg: cfg, client: newTransports(), held: budget{limit: heldLimit}}, nil
+	return &Proxy{cfg: cfg, client: newTransports(), held: budget{limit: heldLimit}, spooled: budget{limit: spoolQuota}, diskFull: scarce}, nil
 }
 
 func dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {

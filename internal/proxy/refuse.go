@@ -101,6 +101,8 @@ func refused(reason policy.Reason) *refusal {
 		status = http.StatusMisdirectedRequest
 	case policy.MalformedRequest:
 		status = http.StatusBadRequest
+	case policy.BodyTooLarge:
+		status = http.StatusRequestEntityTooLarge
 	case policy.UpstreamFailed, policy.Unscannable:
 		status = http.StatusBadGateway
 	case policy.AuditUnavailable, policy.LimitReached:

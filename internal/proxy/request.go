@@ -117,7 +117,7 @@ func (q *request) judgeOne(o rewrite.Occurrence) *refusal {
 	if o.Position.Never() {
 		return refused(policy.BadPosition)
 	}
-	if d := policy.Decide(q.facts, o.Secret); !d.Substitute {
+	if d := q.decide(o.Secret); !d.Substitute {
 		return q.violation(o, d.Reason)
 	}
 	if m := q.in.Method; strings.EqualFold(m, "TRACE") || strings.EqualFold(m, "TRACK") {
@@ -148,11 +148,7 @@ func offDetail(o rewrite.Occurrence) string {
 
 // violation is what happens to a placeholder whose secret may not be written.
 func (q *request) violation(o rewrite.Occurrence, reason policy.Reason) *refusal {
-	v := q.cfg.OnViolation
-	if o.Secret.OnViolation != nil {
-		v = *o.Secret.OnViolation
-	}
-	switch v.Head(q.host()) {
+	switch q.violationOf(o.Secret).Head(q.host()) {
 	case secret.Passthrough:
 		e := q.event(audit.Carried)
 		e.Secret, e.Surface, e.Reason = o.Secret.Name, surface(o.Position), reason

@@ -128,6 +128,9 @@ func (q *request) send(w http.ResponseWriter, resp *http.Response, body io.Reade
 			return
 		}
 	}
+	if q.body.incomplete() {
+		panic(http.ErrAbortHandler) // the server may have ended its answer for that
+	}
 	if len(resp.Trailer) == 0 {
 		return
 	}

@@ -19,7 +19,8 @@ type Body struct {
 	// Swap reports whether placeholders of the secret become values where
 	// one of its [secret.BodyPart] is.
 	Swap func(*secret.Secret) bool
-	// Seal returns the marker for the value.
+	// Seal returns the marker for the value. Nil: the body stays as it is,
+	// and Found is told what would be swapped.
 	Seal sealFunc
 	// Found is told of every placeholder, before it is passed on.
 	Found func(o Occurrence, swapped bool) error
@@ -59,12 +60,14 @@ func (f *Finder) Body(r io.Reader, b Body) io.Reader {
 	if len(f.secrets) == 0 {
 		return r
 	}
-	w := &writer{f: f, b: b}
 	kind := kindOf(b.ContentType)
+	w := &writer{f: f, b: b, media: kind.media}
 	if kind.syntax == multipart {
 		return &bodyReader{r: r, s: newSections(w, kind)}
 	}
-	return &bodyReader{r: r, s: newText(w, kind, b.SameLength)}
+	t := newText(w, kind, b.SameLength)
+	t.follow()
+	return &bodyReader{r: r, s: t}
 }
 
 // A stage takes the next bytes of a text and appends to dst what is decided.
@@ -119,6 +122,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 type writer struct {
 	f     *Finder
 	b     Body
+	media string // of the whole
 	swaps int
 }
 
@@ -126,8 +130,12 @@ type writer struct {
 // says whether its place is a surface, exact that the length must stay.
 func (w *writer) place(dst []byte, s *secret.Secret, text []byte, covered, exact bool, enc secret.Encoding) ([]byte, error) {
 	o := Occurrence{Secret: s, Position: InBody}
-	if !covered || s.Value.IsZero() {
-		return append(dst, text...), w.b.Found(o, false)
+	covered = covered && !s.Value.IsZero()
+	if !covered || w.b.Seal == nil {
+		if err := w.b.Found(o, covered); err != nil {
+			return dst, err
+		}
+		return append(dst, text...), nil
 	}
 	if exact && s.Value.Len() != len(text) {
 		return dst, &Refusal{NeedsEqualLength, s}

@@ -52,7 +52,7 @@ var kinds = map[string]syntax{
 	"application/jsonl":                 jsonText,
 	"application/json-seq":              jsonText,
 	"text/json":                         jsonText,
-	"application/graphql":               jsonText, // its strings have the same escapes
+	"application/graphql":               quoted, // block strings know no escapes
 	"application/xml":                   xmlText,
 	"text/xml":                          xmlText,
 	"text/html":                         xmlText,
@@ -68,8 +68,7 @@ var kinds = map[string]syntax{
 	"text/css":                          quoted,
 }
 
-// kindOf reads a Content-Type. What cannot be read, or is in an encoding of
-// which ASCII is not a part, is opaque.
+// kindOf reads a Content-Type. What cannot be read is opaque.
 func kindOf(contentType string) kind {
 	media, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
@@ -79,7 +78,8 @@ func kindOf(contentType string) kind {
 	main, sub, _ := strings.Cut(media, "/")
 	known, found := kinds[media]
 	switch {
-	case !asciiBased(params["charset"]):
+	case !utf8Based(params["charset"]):
+		k.syntax = encoded
 	case found:
 		k.syntax = known
 	case strings.HasSuffix(sub, "+json"):
@@ -96,11 +96,13 @@ func kindOf(contentType string) kind {
 	return k
 }
 
-// asciiBased reports whether ASCII is written as itself in charset.
-func asciiBased(charset string) bool {
-	c := strings.ToLower(charset)
-	return c == "" || c == "utf-8" || c == "utf8" || c == "us-ascii" || c == "ascii" ||
-		strings.HasPrefix(c, "iso-8859-") || strings.HasPrefix(c, "windows-125")
+// utf8Based reports whether text in charset is UTF-8.
+func utf8Based(charset string) bool {
+	switch strings.ToLower(charset) {
+	case "", "utf-8", "utf8", "us-ascii", "ascii":
+		return true
+	}
+	return false
 }
 
 // unescape appends what the escape at the beginning of s stands for to dst

@@ -40,13 +40,23 @@ type tracker interface {
 func newText(w *writer, k kind, exact bool) *text {
 	t := &text{w: w, kind: k, exact: exact || k.syntax == opaque || k.syntax == encoded || k.syntax == multipart}
 	t.intro, t.unescape = k.syntax.escapes()
-	if k.syntax == jsonText && w.narrowed(func(p secret.BodyPart) bool { return p.Pointer != "" }) {
-		t.where = &jsonTracker{}
-	}
-	if k.syntax == formText && w.narrowed(func(p secret.BodyPart) bool { return p.Field != "" }) {
-		t.where = &formTracker{}
+	if k.syntax == xmlText {
+		t.where = &xmlTracker{}
 	}
 	return t
+}
+
+// follow makes the text, which is a whole body, find what a secret's surface
+// names in it. In a part of a body nothing is found: its type is the guest's
+// word alone.
+func (t *text) follow() {
+	w := t.w
+	if t.kind.syntax == jsonText && w.narrowed(func(p secret.BodyPart) bool { return p.Pointer != "" }) {
+		t.where = &jsonTracker{}
+	}
+	if t.kind.syntax == formText && w.narrowed(func(p secret.BodyPart) bool { return p.Field != "" }) {
+		t.where = &formTracker{}
+	}
 }
 
 // narrowed reports whether some secret's bodies are.
@@ -113,7 +123,14 @@ func (t *text) found(dst []byte, s *secret.Secret, p []byte) ([]byte, error) {
 			return dst, &Refusal{Unsafe, s}
 		}
 	}
-	dst, err := t.w.place(dst, s, p, covered, t.exact, t.kind.syntax.encoding())
+	enc := t.kind.syntax.encoding()
+	if x, ok := t.where.(*xmlTracker); ok && covered {
+		var fits bool
+		if enc, fits = x.encoding(p); !fits {
+			return dst, &Refusal{Unsafe, s}
+		}
+	}
+	dst, err := t.w.place(dst, s, p, covered, t.exact, enc)
 	if t.where != nil {
 		t.where.write(p)
 	}
@@ -126,7 +143,7 @@ func (t *text) covered(s *secret.Secret) (covered, sane bool) {
 	sane = true
 	for _, p := range s.Allowed().Body {
 		switch {
-		case p == secret.BodyPart{}, p.Type != "" && p.Type == t.kind.media, p.Field != "" && p.Field == t.field:
+		case p == secret.BodyPart{}, p.Type != "" && p.Type == t.w.media, p.Field != "" && p.Field == t.field:
 			return true, true
 		case p.Type == "" && t.where != nil:
 			in, ok := t.where.in(p)

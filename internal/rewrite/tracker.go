@@ -133,6 +133,8 @@ func (t *formTracker) write(p []byte) {
 		switch {
 		case c == '&':
 			t.name, t.long, t.value = t.name[:0], false, false
+		case t.value && c == ';':
+			t.long = true // some servers end the field here
 		case t.value:
 		case c == '=':
 			t.value = true
