@@ -78,8 +78,9 @@ func median(all []time.Duration) time.Duration {
 	return sorted[len(sorted)/2].Round(time.Millisecond)
 }
 
-// bareMachine builds the empty initramfs and returns QEMU's command line:
-// the kernel, processor and memory of a sandbox, and no devices.
+// bareMachine builds the empty initramfs and returns QEMU's command line: the
+// kernel with its command line, processor and memory of a sandbox, and no
+// devices.
 func bareMachine(dir string) ([]string, error) {
 	home, err := state.Default()
 	if err != nil {
@@ -107,16 +108,7 @@ func bareMachine(dir string) ([]string, error) {
 	if err := os.WriteFile(initrd, archive.Bytes(), 0o600); err != nil {
 		return nil, err
 	}
-	cmdline := "quiet cryptomgr.notests"
-	if khz := vm.TSCKHz(); khz > 0 {
-		cmdline += fmt.Sprintf(" tsc_early_khz=%d", khz)
-	}
-	return []string{
-		q.Binary, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-M", "microvm", "-accel", "tcg", "-cpu", "max", "-m", fmt.Sprint(config.DefaultMemoryMiB), "-smp", "1",
-		"-L", q.Firmware, "-bios", filepath.Join(q.Firmware, "qboot.rom"),
-		"-kernel", k.Vmlinux, "-initrd", initrd, "-append", cmdline,
-	}, nil
+	return qemu.Bare(vm.Spec{Kernel: k.Vmlinux, Initrd: initrd, MemoryMiB: config.DefaultMemoryMiB}, q), nil
 }
 
 // timeBare measures from the start of QEMU to its end, which the init causes

@@ -16,7 +16,7 @@ func TestArgs(t *testing.T) {
 	}
 	line := strings.Join(args(&s, q, 2600000), " ")
 	for _, want := range []string{
-		"-nodefaults -no-user-config", "-accel tcg -cpu max,svm=off,vmx=off", "-m 512 -smp 1",
+		"-nodefaults -no-user-config", "-accel tcg -cpu max,erms=off,fsrm=off,svm=off,vmx=off", "-m 512 -smp 1",
 		"-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-bios /usr/share/qemu/qboot.rom", "tsc_early_khz=2600000", "extra=1",
 		"addr.type=fd,addr.str=6", "mac=02:00:00:00:00:09,host_mtu=65520",
