@@ -14,7 +14,9 @@ const rulesHelp = `Rules for a secret; NAME is that of a --secret:
     header is the headers that carry credentials (Authorization, X-Api-Key and
     the like), header:X-NAME one more, header:* all but those that must be
     named (Cookie, Referer, User-Agent and what proxies write). basic, query,
-    path and websocket take no name.
+    path and websocket take no name. body can be narrowed to a media type
+    (body:application/json), a JSON pointer (body:/auth/token) or the field of
+    a form (body:token).
   --scope NAME='METHOD PATH' may be given several times: one must match. In a
     path * is any text within a segment, a last /** any rest. Without METHOD
     any will do.
@@ -22,7 +24,7 @@ const rulesHelp = `Rules for a secret; NAME is that of a --secret:
     placeholder may not be swapped: block, block-and-log (the default in
     headers, queries and paths), block-and-terminate, which ends the sandbox,
     or passthrough[:HOST,…], which lets the useless text go (the default in
-    bodies).
+    bodies). block,hold reads a whole body before the head goes out.
   --placeholder NAME=shaped draws a placeholder that looks like the value, for
     programs that check their key: kind, length, alphabet and checksum are
     right, the rest is random.

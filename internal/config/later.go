@@ -11,15 +11,9 @@ func later(spec keeper.Spec) error {
 		switch {
 		case s.Exclusive:
 			return notYet("--exclusive")
-		case len(s.Allowed().Body) > 0:
-			return notYet("the surface body")
-		case s.OnViolation != nil && s.OnViolation.Hold:
-			return notYet("--on-violation …,hold")
 		}
 	}
 	switch {
-	case spec.OnViolation.Hold:
-		return notYet("--on-violation …,hold")
 	case len(spec.TLS.NoVerify) > 0:
 		return notYet("--tls-no-verify-upstream-for")
 	case len(spec.Scrub) > 0:

@@ -10,9 +10,6 @@ func TestLater(t *testing.T) {
 	lookup := func(string) (string, bool) { return "value-of-tok-0001", true }
 	for name, r := range map[string]Rules{
 		"exclusive": {Exclusive: []string{"TOK"}},
-		"body":      {Surfaces: []string{"TOK=body:field"}},
-		"hold":      {OnViolation: []string{"block,hold"}},
-		"own hold":  {OnViolation: []string{"TOK=block,hold"}},
 		"no verify": {NoVerify: []string{"a.example"}},
 		"scrub":     {Scrub: []string{"off"}},
 	} {

@@ -174,7 +174,7 @@ func (m *grpcMessages) pack() error {
 // unreadable passes text of a message on that cannot be searched, unless the
 // request carried a value.
 func (m *grpcMessages) unreadable(text []byte, end bool) error {
-	if len(m.q.swap) > 0 {
+	if m.q.sealed() {
 		no := refused(policy.Unscannable)
 		no.detail = "a compressed message"
 		return no

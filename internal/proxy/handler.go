@@ -146,6 +146,11 @@ func (q *request) substitute(out *http.Request) *refusal {
 	return r
 }
 
+// sealed reports whether values may be written into the request.
+func (q *request) sealed() bool {
+	return len(q.swap) > 0 || q.body != nil && q.body.seal != nil
+}
+
 // forget takes back the markers that were not used.
 func (q *request) forget() {
 	for _, m := range q.markers {

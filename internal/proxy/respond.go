@@ -23,7 +23,7 @@ const holdLimit = 1 << 20
 // respond sends the upstream's answer to the guest.
 func (q *request) respond(w http.ResponseWriter, resp *http.Response) {
 	scrub := q.scrubber()
-	if scrub != nil && len(q.swap) > 0 && !readable(resp) {
+	if scrub != nil && q.sealed() && !readable(resp) {
 		no := refused(policy.Unscannable)
 		no.last = true // what is not read ends the upstream's connection
 		q.refuse(w, no)

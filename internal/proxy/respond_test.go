@@ -123,6 +123,16 @@ func TestUnscannable(t *testing.T) {
 		if a := ask("/gzip", "own-token-that-is-not-secret"); a.status != 200 || a.header.Get("Content-Encoding") != "gzip" {
 			t.Errorf("without the value: %d %v", a.status, a.header)
 		}
+		in := newWorld(t, protocol, inBodies, handler(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(rw)
+			io.Copy(z, r.Body)
+			z.Close()
+		}))
+		a := in.do(in.client(), "POST", "https://good.test/", strings.NewReader("key="+placeholder), func(r *http.Request) {
+			r.Header.Set("Content-Type", "text/plain")
+		})
+		in.refused(a, 502, policy.Unscannable)
 		for _, r := range w.good.Requests() {
 			if r.Header.Get("Accept-Encoding") != "identity" || r.Header.Get("Range")+r.Header.Get("If-Range") != "" {
 				t.Errorf("upstream got %q", r.Header)
