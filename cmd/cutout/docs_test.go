@@ -40,8 +40,10 @@ func TestDocumentedCommands(t *testing.T) {
 	for _, line := range lines {
 		cmd := exec.Command("sh", "-c", line)
 		cmd.Dir = dir
-		cmd.Env = []string{"PATH=" + dir + ":/usr/bin:/bin", "HOME=" + dir, "CUTOUT_HOME=" + filepath.Join(dir, "home"),
-			"API_KEY=sk-live-4f9a2c5b7d8e9f00112233", "PIN=4711"}
+		cmd.Env = []string{
+			"PATH=" + dir + ":/usr/bin:/bin", "HOME=" + dir, "CUTOUT_HOME=" + filepath.Join(dir, "home"),
+			"API_KEY=sk-live-4f9a2c5b7d8e9f00112233", "PIN=4711",
+		}
 		out, _ := cmd.CombinedOutput()
 		if !strings.Contains(string(out), "cutout: there is no guest kernel") || strings.Contains(string(out), "4f9a2c5b7d8e9f") {
 			t.Errorf("%s\n%s", line, out)

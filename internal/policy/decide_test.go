@@ -139,9 +139,17 @@ func TestPorts(t *testing.T) {
 		bound, dialled uint16
 		tls, want      bool
 	}{
-		{443, 443, true, true}, {443, 80, true, false}, {443, 80, false, true}, {443, 443, false, false},
-		{8080, 8080, false, true}, {8080, 80, false, false}, {8080, 8080, true, true},
-		{0, 80, false, true}, {0, 8080, false, true}, {0, 443, true, true}, {443, 8080, false, false},
+		{443, 443, true, true},
+		{443, 80, true, false},
+		{443, 80, false, true},
+		{443, 443, false, false},
+		{8080, 8080, false, true},
+		{8080, 80, false, false},
+		{8080, 8080, true, true},
+		{0, 80, false, true},
+		{0, 8080, false, true},
+		{0, 443, true, true},
+		{443, 8080, false, false},
 	} {
 		f, s := goodFacts(), goodSecret()
 		s.Hosts[0].Port, s.Plain = tt.bound, []hostname.Name{"good.test"}

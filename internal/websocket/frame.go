@@ -2,9 +2,6 @@ package websocket
 
 import "encoding/binary"
 
-// maxHeader is the longest frame header: 2 bytes, a length of 8, a key.
-const maxHeader = 14
-
 // A header is that of one frame.
 type header struct {
 	fin    bool

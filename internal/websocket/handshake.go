@@ -44,7 +44,7 @@ func Request(r *http.Request) (*Handshake, error) {
 	case !strings.EqualFold(upgrade, "websocket"):
 		return nil, errors.New("the protocol is not websocket")
 	case !httpguts.HeaderValuesContainsToken(h["Connection"], "upgrade"):
-		return nil, errors.New("Connection does not name Upgrade")
+		return nil, errors.New("its Connection does not name Upgrade")
 	case version != "13":
 		return nil, errors.New("the version of WebSocket is not 13")
 	case !ok || err != nil || len(raw) != 16:
@@ -80,11 +80,11 @@ func (hs *Handshake) Response(h http.Header) error {
 	got, _ := only(h[FieldAccept])
 	switch {
 	case !strings.EqualFold(upgrade, "websocket"):
-		return errors.New("Upgrade is not websocket")
+		return errors.New("its Upgrade is not websocket")
 	case !httpguts.HeaderValuesContainsToken(h["Connection"], "upgrade"):
-		return errors.New("Connection does not name Upgrade")
+		return errors.New("its Connection does not name Upgrade")
 	case got != hs.accept:
-		return errors.New("Sec-WebSocket-Accept is not that of the key")
+		return errors.New("its Sec-WebSocket-Accept is not that of the key")
 	case strings.Join(h[FieldExtensions], "") != "":
 		return errors.New("an extension was not offered")
 	}

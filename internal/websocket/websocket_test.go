@@ -68,13 +68,38 @@ func TestReader(t *testing.T) {
 		first   byte
 		payload string
 	}{
-		{0x81, "hello"}, {0x01, "fra"}, {0x89, "ping"}, {0x00, "gm"}, {0x8a, ""}, {0x80, "ented"},
-		{0x82, long}, {0x81, ""}, {0x01, ""}, {0x80, ""}, {0x82, long[:126]}, {0x82, long[:65535]}, {0x82, long[:65536]},
-		{0x01, "\xe2"}, {0x00, "\x82"}, {0x80, "\xac"}, {0x88, "\x03\xe8bye"}, {0x81, "never read"},
+		{0x81, "hello"},
+		{0x01, "fra"},
+		{0x89, "ping"},
+		{0x00, "gm"},
+		{0x8a, ""},
+		{0x80, "ented"},
+		{0x82, long},
+		{0x81, ""},
+		{0x01, ""},
+		{0x80, ""},
+		{0x82, long[:126]},
+		{0x82, long[:65535]},
+		{0x82, long[:65536]},
+		{0x01, "\xe2"},
+		{0x00, "\x82"},
+		{0x80, "\xac"},
+		{0x88, "\x03\xe8bye"},
+		{0x81, "never read"},
 	}
 	want := []part{
-		{Text, "hello"}, {Ping, "ping"}, {Pong, ""}, {Text, "fragmented"}, {Binary, long}, {Text, ""}, {Text, ""},
-		{Binary, long[:126]}, {Binary, long[:65535]}, {Binary, long[:65536]}, {Text, "€"}, {Close, "\x03\xe8bye"},
+		{Text, "hello"},
+		{Ping, "ping"},
+		{Pong, ""},
+		{Text, "fragmented"},
+		{Binary, long},
+		{Text, ""},
+		{Text, ""},
+		{Binary, long[:126]},
+		{Binary, long[:65535]},
+		{Binary, long[:65536]},
+		{Text, "€"},
+		{Close, "\x03\xe8bye"},
 	}
 	for _, masked := range []bool{false, true} {
 		var src strings.Builder
