@@ -48,7 +48,7 @@ func bindRules(f *pflag.FlagSet, r *config.Rules) {
 	list(&r.AllowSharedSuffix, "allow-shared-suffix", "'*.SUFFIX'", "dangerous: *.SUFFIX may be a host though anybody can own a name there")
 	list(&r.AllowAnyHost, "allow-any-host", "NAME", "dangerous: the host of NAME may be *, every server that the guest names")
 	list(&r.AllowShort, "allow-short", "NAME", "dangerous: the value may be shorter than 8 bytes; it is never searched for")
-	for _, name := range []string{"exclusive", "scrub", "allow-unverified", "tls-no-verify-upstream-for"} { // read, and refused with the reason
+	for _, name := range []string{"scrub"} { // read, and refused with the reason
 		f.MarkHidden(name)
 	}
 }

@@ -61,7 +61,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		CA: b.ca, Pins: pins, Audit: cfg.log, Network: network,
 		ConnectTo: b.plan.connectTo,
 		Roots:     roots.any, RootsFor: roots.of,
-		Intercept: mode, Bypass: cfg.spec.TLS.Bypass,
+		Intercept: mode, Bypass: cfg.spec.TLS.Bypass, NoVerify: cfg.spec.TLS.NoVerify,
 		SpoolDir:    cfg.spec.Dirs.State,
 		OnViolation: cfg.spec.OnViolation, Terminate: cfg.terminate,
 	})

@@ -112,6 +112,7 @@ type Config struct {
 	Roots       *x509.CertPool                          // that verify upstreams; nil: the host's
 	RootsFor    func(name hostname.Name) *x509.CertPool // instead of Roots where it returns one
 	Bypass      []hostname.Pattern                      // TLS never opened
+	NoVerify    []hostname.Name                         // need not prove who they are; see [policy.Facts]
 	OnViolation secret.Violation                        // where a secret has none of its own
 	Intercept   Mode
 	// Terminate ends the sandbox after a violation by a secret whose action

@@ -158,10 +158,14 @@ func TestMalformed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "h1")
 			a := w.raw1().send(request)
-			if a.status != 400 || !strings.Contains(a.body, string(policy.MalformedRequest)) {
+			status, reason := 400, policy.MalformedRequest
+			if name == "CONNECT" {
+				status, reason = 403, policy.Tunnelled
+			}
+			if a.status != status || !strings.Contains(a.body, string(reason)) {
 				t.Errorf("answer is %d %s %v", a.status, a.body, a.err)
 			}
-			w.expect(audit.Refused, policy.MalformedRequest)
+			w.expect(audit.Refused, reason)
 			if n := len(w.good.Requests()); n != 0 {
 				t.Errorf("upstream got %d requests", n)
 			}

@@ -86,6 +86,9 @@ func (q *request) judge() *refusal {
 	if r := q.wellFormed(); r != nil {
 		return r
 	}
+	if r := q.foreign(); r != nil {
+		return r
+	}
 	if q.rules.err != nil && q.searched() {
 		r := refused(policy.LimitReached) // its answer could not be searched
 		r.detail = "no memory to search answers"
@@ -166,9 +169,7 @@ func (q *request) violation(o rewrite.Occurrence, reason policy.Reason) *refusal
 func (q *request) wellFormed() *refusal {
 	switch {
 	case q.in.Method == http.MethodConnect:
-		r := refused(policy.UpgradeRefused)
-		r.detail = "CONNECT"
-		return r
+		return refused(policy.Tunnelled)
 	case !q.lengthAgrees():
 		r := refused(policy.MalformedRequest)
 		r.detail = "the Content-Length is not that of the body"

@@ -283,7 +283,7 @@ func (s *session) rejected(r reframe.Reject) {
 		return // its handler meets the error
 	}
 	s.audit(audit.Event{
-		Event: audit.Refused, Reason: policy.MalformedRequest, Detail: string(r.Fault),
+		Event: audit.Refused, Reason: r.Reason(), Detail: string(r.Fault),
 		Host: string(s.facts.ServerName), Dst: s.dst.String(), Method: r.Method, Path: pathOf(r.Target),
 	})
 }

@@ -121,7 +121,8 @@ func (s *session) connect(h hello.Hello, up net.Conn) (protocol string, err erro
 		}
 	}
 	s.raw = up
-	conn, err := s.verify(name, common(h.ALPN), up)
+	s.facts.NoVerify = slices.Contains(s.cfg.NoVerify, name)
+	conn, verified, err := s.verify(name, common(h.ALPN), up)
 	if err != nil {
 		up.Close()
 		if unverified := new(tls.CertificateVerificationError); bound && errors.As(err, &unverified) {
@@ -130,7 +131,7 @@ func (s *session) connect(h hello.Hello, up net.Conn) (protocol string, err erro
 		}
 		return "", err
 	}
-	s.facts.Verified = true
+	s.facts.Verified = verified
 	protocol = conn.ConnectionState().NegotiatedProtocol
 	client := s.client.h1
 	if protocol == "h2" {
@@ -141,20 +142,40 @@ func (s *session) connect(h hello.Hello, up net.Conn) (protocol string, err erro
 	return protocol, err
 }
 
-// verify completes a TLS handshake with an upstream that proves to be name.
-func (f *flow) verify(name hostname.Name, protocols []string, up net.Conn) (*tls.Conn, error) {
+// verify completes a TLS handshake with an upstream that proves to be name,
+// or that need not: then verified says whether it does.
+func (f *flow) verify(name hostname.Name, protocols []string, up net.Conn) (conn *tls.Conn, verified bool, err error) {
 	ctx, cancel := context.WithTimeout(f.ctx, handshakeLimit)
 	defer cancel()
-	conn := tls.Client(up, &tls.Config{
+	cfg := &tls.Config{
 		ServerName: string(name),
 		NextProtos: protocols,
 		RootCAs:    f.roots(name),
 		MinVersion: tls.VersionTLS12,
-	})
-	if err := conn.HandshakeContext(ctx); err != nil {
-		return nil, err
 	}
-	return conn, nil
+	verified = true
+	if slices.Contains(f.cfg.NoVerify, name) {
+		cfg.InsecureSkipVerify = true
+		cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+			verified = proves(cs, cfg)
+			return nil
+		}
+	}
+	conn = tls.Client(up, cfg)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, false, err
+	}
+	return conn, verified, nil
+}
+
+// proves reports whether crypto/tls itself would have believed the server.
+func proves(cs tls.ConnectionState, cfg *tls.Config) bool {
+	rest := x509.NewCertPool()
+	for _, c := range cs.PeerCertificates[1:] {
+		rest.AddCert(c)
+	}
+	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: cfg.ServerName, Roots: cfg.RootCAs, Intermediates: rest})
+	return err == nil
 }
 
 func (f *flow) roots(name hostname.Name) *x509.CertPool {

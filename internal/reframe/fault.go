@@ -58,10 +58,20 @@ func (r Reject) Status() int {
 		return http.StatusRequestHeaderFieldsTooLarge
 	case BadExpect:
 		return http.StatusExpectationFailed
+	case ConnectMethod:
+		return http.StatusForbidden
 	case HeadTooSlow:
 		return http.StatusRequestTimeout
 	}
 	return http.StatusBadRequest
+}
+
+// Reason is why r was refused, in the words of all refusals.
+func (r Reject) Reason() policy.Reason {
+	if r.Fault == ConnectMethod {
+		return policy.Tunnelled
+	}
+	return policy.MalformedRequest
 }
 
 // An Error is what reading a body gives when the rest of it is refused.
@@ -72,7 +82,7 @@ func (e *Error) Error() string { return "read request: " + string(e.Reject.Fault
 // answer is the default for Config.Answer.
 func answer(r Reject) []byte {
 	body := fmt.Sprintf("{\"type\":\"about:blank\",\"title\":%q,\"status\":%d,\"reason\":%q,\"detail\":%q,\"hint\":%q}\n",
-		policy.MalformedRequest.What(), r.Status(), policy.MalformedRequest, r.Fault, policy.MalformedRequest.Hint())
+		r.Reason().What(), r.Status(), r.Reason(), r.Fault, r.Reason().Hint())
 	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n%s",
 		r.Status(), http.StatusText(r.Status()), len(body), body)
 }

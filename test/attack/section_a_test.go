@@ -47,9 +47,9 @@ var sectionA = append([]probe{
 	},
 	{
 		entry: "A15", name: "CONNECT inside TLS, raw", only: "h1",
-		run: bytesToGood("CONNECT good.test:443 HTTP/1.1\r\nHost: good.test:443\r\n\r\n"), want: malformed,
+		run: bytesToGood("CONNECT good.test:443 HTTP/1.1\r\nHost: good.test:443\r\n\r\n"), want: forbidden(policy.Tunnelled),
 	},
-	{entry: "A15", name: "CONNECT through a proxy of the guest's", run: tunnelled, want: want{status: []int{200, 400}}},
+	{entry: "A15", name: "CONNECT through a proxy of the guest's", run: tunnelled, want: forbidden(policy.Tunnelled)},
 	{entry: "A16", name: "a hello in one-byte segments", run: fragmented, want: substituted},
 	{entry: "A16", name: "half a hello, then silence", run: halfHello, want: unanswered, only: "h1"},
 	{entry: "A16", name: "garbage in a TLS record", run: garbage, want: unanswered, only: "h1"},

@@ -28,7 +28,7 @@ var sectionB = append([]probe{
 	{entry: "B8", name: "Content-Length without DATA", run: ask("POST", "/echo", "good.test", "content-length", "5", "Authorization", bearer), want: want{status: []int{0, 400}}, only: "h2"},
 	{entry: "B9", name: "websocket to a secret's host", run: ask("GET", "/ws", "good.test", "Connection", "Upgrade", "Upgrade", "websocket", "Authorization", bearer), want: forbidden(policy.UpgradeRefused), only: "h1"},
 	{entry: "B9", name: "extended CONNECT", run: headers(":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":path", "/", ":authority", "good.test", "authorization", bearer), want: unanswered, only: "h2"},
-	{entry: "B9", name: "CONNECT", run: headers(":method", "CONNECT", ":authority", "good.test:443", "authorization", bearer), want: forbidden(policy.UpgradeRefused), only: "h2"},
+	{entry: "B9", name: "CONNECT", run: headers(":method", "CONNECT", ":authority", "good.test:443", "authorization", bearer), want: forbidden(policy.Tunnelled), only: "h2"},
 	{entry: "B10", name: "100-continue, fixed", run: expects("Content-Length: 5\r\n", "hello"), want: substituted, only: "h1"},
 	{entry: "B10", name: "100-continue, chunked", run: expects("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"), want: substituted, only: "h1"},
 	{entry: "B10", name: "100-continue, refused", run: bytesToGood("POST /echo HTTP/1.1\r\nHost: evil.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"), want: misdirected, only: "h1"},
