@@ -30,13 +30,13 @@ type Rules struct {
 
 // Check parses r without needing the values: for a command that only asks
 // what would happen. Those values that lookup knows are searched for in r,
-// and zeroed. A shaped placeholder, which only a keeper draws, is the default
-// one.
-func (r Rules) Check(lookup func(string) (string, bool)) (keeper.Spec, error) {
+// in also, and zeroed. A shaped placeholder, which only a keeper draws, is
+// the default one.
+func (r Rules) Check(lookup func(string) (string, bool), also ...Text) (keeper.Spec, error) {
 	var spec keeper.Spec
 	values, err := r.bind(&spec, lookup, false)
 	defer zero(values)
-	if held := CheckTexts(values, r.texts()); held != nil {
+	if held := CheckTexts(values, append(r.texts(), also...)); held != nil {
 		err = held
 	}
 	if err == nil {

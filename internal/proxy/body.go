@@ -102,7 +102,7 @@ func (b *body) trailers() {
 		return
 	}
 	for _, o := range b.q.rules.finder.Trailer(b.q.in.Trailer) {
-		b.carried(o.Secret, surface(o.Position))
+		b.carried(o.Secret, o.Position.String())
 	}
 	for name, values := range b.q.in.Trailer {
 		b.trailer[name] = values

@@ -177,6 +177,9 @@ func (w *world) noWhole() {
 
 // A large body passes in constant memory, also one that is measured first.
 func TestBodyMemory(t *testing.T) {
+	if raced {
+		t.Skip("measures memory: make unit runs it without the race detector")
+	}
 	for _, tt := range []struct {
 		name   string
 		size   int64

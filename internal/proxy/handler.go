@@ -117,7 +117,7 @@ func (q *request) substitute(out *http.Request) *refusal {
 			continue
 		}
 		e := q.event(audit.Substituted)
-		e.Secret, e.Surface = o.Secret.Name, surface(o.Position)
+		e.Secret, e.Surface = o.Secret.Name, o.Position.String()
 		if err := q.cfg.Audit.Append(e); err != nil {
 			return refused(policy.AuditUnavailable)
 		}

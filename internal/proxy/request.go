@@ -97,18 +97,18 @@ func (q *request) judge() *refusal {
 	found := q.rules.finder.Head(q.in.Method, q.in.RequestURI, q.in.Host, q.in.Header)
 	if len(found) > rewrite.MaxOccurrences {
 		r := refused(policy.TooMany)
-		r.secret, r.surface = found[0].Secret, surface(found[0].Position)
+		r.secret, r.surface = found[0].Secret, found[0].Position.String()
 		return r
 	}
 	for _, o := range found {
 		if r := q.judgeOne(o); r != nil {
-			r.secret, r.surface = o.Secret, surface(o.Position)
+			r.secret, r.surface = o.Secret, o.Position.String()
 			return r
 		}
 	}
 	for _, o := range q.binaryMetadata() {
 		if r := q.judgeBinary(o); r != nil {
-			r.secret, r.surface = o.Secret, surface(o.Position)
+			r.secret, r.surface = o.Secret, o.Position.String()
 			return r
 		}
 	}
@@ -138,7 +138,7 @@ func (q *request) judgeOne(o rewrite.Occurrence) *refusal {
 // offDetail says where a placeholder stands that is not replaced there, and
 // how that is changed.
 func offDetail(o rewrite.Occurrence) string {
-	place := surface(o.Position)
+	place := o.Position.String()
 	if o.Position != rewrite.Header {
 		return "it stands in the " + place + "; to permit that: --surface " + o.Secret.Name + "=header,basic," + place
 	}
@@ -154,7 +154,7 @@ func (q *request) violation(o rewrite.Occurrence, reason policy.Reason) *refusal
 	switch q.violationOf(o.Secret).Head(q.host()) {
 	case secret.Passthrough:
 		e := q.event(audit.Carried)
-		e.Secret, e.Surface, e.Reason = o.Secret.Name, surface(o.Position), reason
+		e.Secret, e.Surface, e.Reason = o.Secret.Name, o.Position.String(), reason
 		q.audit(e)
 		return nil
 	case secret.BlockAndTerminate:
@@ -250,29 +250,4 @@ func forwardable(h http.Header) http.Header {
 		out["Te"] = []string{"trailers"} // gRPC servers ask for it
 	}
 	return out
-}
-
-// surface is the word for p in events and refusals.
-func surface(p rewrite.Position) string {
-	switch p {
-	case rewrite.Header:
-		return "header"
-	case rewrite.Basic:
-		return "basic"
-	case rewrite.Query:
-		return "query"
-	case rewrite.Path:
-		return "path"
-	case rewrite.InBody:
-		return "body"
-	case rewrite.Trailer:
-		return "trailer"
-	case rewrite.HeaderName:
-		return "header name"
-	case rewrite.Method:
-		return "method"
-	case rewrite.Authority:
-		return "authority"
-	}
-	return "fragment"
 }

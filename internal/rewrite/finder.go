@@ -42,6 +42,19 @@ const (
 // request with a placeholder there is refused.
 func (p Position) Never() bool { return p >= HeaderName }
 
+// String returns the word for p in events, refusals and flags.
+func (p Position) String() string {
+	if int(p) >= len(positions) {
+		return "unknown"
+	}
+	return positions[p]
+}
+
+var positions = [...]string{
+	Header: "header", Basic: "basic", Query: "query", Path: "path", InBody: "body", Trailer: "trailer",
+	HeaderName: "header name", Method: "method", Authority: "authority", Fragment: "fragment",
+}
+
 // An Occurrence is one placeholder in a request.
 type Occurrence struct {
 	Secret   *secret.Secret

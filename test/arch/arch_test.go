@@ -62,7 +62,7 @@ var may = map[string]string{
 	"internal/term":   "",
 
 	"cmd/cutout": "internal/audit internal/config internal/debian internal/hostname internal/image internal/keeper internal/policy " +
-		"internal/secret internal/state internal/term internal/vm internal/vm/cage internal/vm/kernel internal/vm/qemu",
+		"internal/rewrite internal/secret internal/state internal/term internal/vm internal/vm/cage internal/vm/kernel internal/vm/qemu",
 	"cmd/cutout-agent": "internal/guest/agent",
 }
 
