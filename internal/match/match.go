@@ -6,89 +6,154 @@
 // of them is on the Go heap.
 //
 // The search looks at four bytes of the text every stride bytes, where an
-// occurrence of any needle must show one of the stride grams that were
-// entered for it (Wu and Manber, 1994). A bitmap says which grams exist, a
-// hash table whose they are.
+// occurrence of any needle must show one of the stride grams of its window
+// (Wu and Manber, 1994). The window of a needle is where it has least in
+// common with the others. A bitmap says which grams exist, a hash table whose
+// they are.
 package match
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"sort"
 )
 
 // Shortest is the least length of a needle: one gram.
 const Shortest = gram
 
 const (
-	gram      = 4
-	maxStride = 16 // beyond, reading the text costs more than the search
-	maxGrams  = 4096
+	gram = 4
+	// maxStride leaves room to choose a window in a needle of 20 bytes; with
+	// more the search would not be faster than the memory.
+	maxStride = 8
+	maxLead   = 48      // how far into a needle its window is sought
+	maxGrams  = 1 << 15 // beyond, more of them in the bitmap cost more than a shorter stride
+	minBits   = 15      // of the bitmap: 4 KiB
+	maxBits   = 18      // 32 KiB, what a level 1 cache holds
 )
+
+// A Needle is what is told of a string before it is there.
+type Needle struct {
+	Len int
+	// Wrap: it is found also with line breaks in it, as Base64 is written,
+	// at least MinLine bytes apart and not before its third byte. They are CR
+	// LF or LF, or their escapes in JSON. Only for needles without backslash,
+	// CR and LF.
+	Wrap bool
+}
+
+// MinLine is the shortest line in which a needle is found that may be
+// wrapped. Encoders break lines at 60 to 76 letters.
+const MinLine = 32
+
+// minStart is how much of a needle precedes the first break. With one byte,
+// many lines of live text would be held back until the next.
+const minStart = 2
+
+var breaks = [...]string{"\n", "\r\n", `\n`, `\r\n`}
+
+const longestBreak = 4
 
 // A Matcher finds needles. It is immutable; its methods may be called from
 // several goroutines at once, as long as the arena is there.
 type Matcher struct {
 	*tables        // behind a pointer, so that no wrong verb of fmt prints them
 	mask    uint32 // buckets-1
+	shift   int    // of a hash: 32 - bits of the bitmap
 	stride  int
+	lead    int // the largest distance of a window from its needle's beginning
 	longest int
 	n       int
 }
 
 // tables are the parts of the arena.
 type tables struct {
-	bitmap  *[1 << 13]byte // by hash: some needle has such a gram
-	initial *[1 << 5]byte  // by byte: some needle begins with it
-	starts  []byte         // by bucket, uint32: where its entries begin
-	entries []byte         // {needle, offset} uint32 each
-	needles []byte         // {position, length} uint32 each, in text
+	bitmap  []byte        // by hash: some needle has such a gram
+	initial *[1 << 5]byte // by byte: some needle begins with it
+	starts  []byte        // by bucket, uint32: where its entries begin
+	entries []byte        // needle<<8 | offset, uint32 each
+	needles []byte        // {position, length, window<<1 | wrap} uint32 each, in text
+	order   []byte        // of needles by their text, uint32 each
 	text    []byte
 }
 
 // Format prints nothing of the needles.
 func (m *Matcher) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "matcher of %d", m.n) }
 
-// Longest returns the length of the longest needle.
+// Longest returns the length of the longest hit.
 func (m *Matcher) Longest() int { return m.longest }
 
 type layout struct {
-	stride, longest, buckets, entries, text int
+	stride, longest, bits, buckets, entries, text int
 }
 
-func plan(lens []int) layout {
+func plan(list []Needle) layout {
 	l := layout{stride: maxStride}
-	for _, n := range lens {
-		if n < Shortest {
+	wrapped := 0
+	for _, n := range list {
+		if n.Len < Shortest {
 			panic("match: needle is too short")
 		}
-		l.stride = min(l.stride, n-gram+1)
-		l.longest = max(l.longest, n)
-		l.text += n
+		l.stride = min(l.stride, n.Len-gram+1)
+		l.text += n.Len
+		if n.Wrap {
+			wrapped++
+			n.Len += longestBreak * (n.Len/MinLine + 1)
+		}
+		l.longest = max(l.longest, n.Len)
 	}
-	for l.stride > 1 && l.stride*len(lens) > maxGrams {
+	// How many entries an offset of a needle has: of what is whole, and for
+	// each break of the grams in which it stands and the one after it.
+	perWrapped := 0
+	for _, b := range breaks {
+		perWrapped += len(b) + gram
+	}
+	perOffset := len(list) + perWrapped*wrapped
+	for l.stride > 1 && l.stride*perOffset > maxGrams {
 		l.stride--
 	}
-	l.entries = l.stride * len(lens)
+	l.entries = l.stride * perOffset
+	l.bits = minBits
+	for l.bits < maxBits && 1<<l.bits < 32*l.entries {
+		l.bits++
+	}
 	l.buckets = 16
-	for l.buckets < 2*l.entries && l.buckets < 1<<16 {
+	for l.buckets < l.entries && l.buckets < 1<<l.bits {
 		l.buckets *= 2
 	}
 	return l
 }
 
 func (l layout) size(n int) int {
-	return 1<<13 + 1<<5 + 4*(l.buckets+1) + 8*l.entries + 8*n + l.text
+	return 1<<l.bits/8 + 1<<5 + 4*(l.buckets+1) + 4*l.entries + 16*n + l.text
+}
+
+func plain(lens []int) []Needle {
+	list := make([]Needle, len(lens))
+	for i, n := range lens {
+		list[i].Len = n
+	}
+	return list
 }
 
 // Size returns how many bytes New needs for needles of these lengths.
-func Size(lens []int) int { return plan(lens).size(len(lens)) }
+func Size(lens []int) int { return SizeOf(plain(lens)) }
 
-// New builds a matcher in arena, which must be zeroed and Size(lens) long,
+// SizeOf returns how many bytes Build needs for the needles of list.
+func SizeOf(list []Needle) int { return plan(list).size(len(list)) }
+
+// New is Build for needles that are never wrapped.
+func New(arena []byte, lens []int, fill func(i int, dst []byte)) *Matcher {
+	return Build(arena, plain(lens), fill)
+}
+
+// Build makes a matcher in arena, which must be zeroed and SizeOf(list) long,
 // and stay unchanged while the matcher is used. fill writes needle i to its
 // place. Of equal needles the first is found.
-func New(arena []byte, lens []int, fill func(i int, dst []byte)) *Matcher {
-	l := plan(lens)
-	if len(arena) < l.size(len(lens)) {
+func Build(arena []byte, list []Needle, fill func(i int, dst []byte)) *Matcher {
+	l := plan(list)
+	if len(arena) < l.size(len(list)) {
 		panic("match: arena is too small")
 	}
 	cut := func(n int) []byte {
@@ -96,66 +161,161 @@ func New(arena []byte, lens []int, fill func(i int, dst []byte)) *Matcher {
 		arena = arena[n:]
 		return part
 	}
-	m := &Matcher{tables: new(tables), stride: l.stride, longest: l.longest, n: len(lens), mask: uint32(l.buckets - 1)}
-	m.bitmap = (*[1 << 13]byte)(cut(1 << 13))
+	m := &Matcher{tables: new(tables), stride: l.stride, longest: l.longest, n: len(list), mask: uint32(l.buckets - 1), shift: 32 - l.bits}
+	m.bitmap = cut(1 << l.bits / 8)
 	m.initial = (*[1 << 5]byte)(cut(1 << 5))
 	m.starts = cut(4 * (l.buckets + 1))
-	m.entries = cut(8 * l.entries)
-	m.needles = cut(8 * len(lens))
+	m.entries = cut(4 * l.entries)
+	m.needles = cut(12 * len(list))
+	m.order = cut(4 * len(list))
 	m.text = cut(l.text)
 	at := 0
-	for i, n := range lens {
-		fill(i, m.text[at:at+n])
-		put(m.needles, 2*i, at)
-		put(m.needles, 2*i+1, n)
-		at += n
+	for i, n := range list {
+		fill(i, m.text[at:at+n.Len])
+		put(m.needles, 3*i, at)
+		put(m.needles, 3*i+1, n.Len)
+		if n.Wrap {
+			put(m.needles, 3*i+2, 1)
+		}
+		put(m.order, i, i)
+		at += n.Len
 	}
 	m.index()
 	return m
-}
-
-// index enters the first stride grams of every needle.
-func (m *Matcher) index() {
-	for i := range m.n {
-		needle := m.needle(i)
-		m.initial[needle[0]>>3] |= 1 << (needle[0] & 7)
-		for off := range m.stride {
-			h := hash(needle[off:])
-			m.bitmap[h>>3] |= 1 << (h & 7)
-			b := int(h & m.mask)
-			put(m.starts, b, get(m.starts, b)+1)
-		}
-	}
-	sum := 0
-	for b := range int(m.mask) + 2 {
-		sum += get(m.starts, b)
-		put(m.starts, b, sum)
-	}
-	// From the last needle to the first, so that each bucket ends up in order
-	// of needles and starts[b] where its entries begin.
-	for i := m.n - 1; i >= 0; i-- {
-		needle := m.needle(i)
-		for off := m.stride - 1; off >= 0; off-- {
-			b := int(hash(needle[off:]) & m.mask)
-			e := get(m.starts, b) - 1
-			put(m.starts, b, e)
-			put(m.entries, 2*e, i)
-			put(m.entries, 2*e+1, off)
-		}
-	}
 }
 
 // Needle returns needle i where it lies in the arena. It must not be changed.
 func (m *Matcher) Needle(i int) []byte { return m.needle(i) }
 
 func (m *Matcher) needle(i int) []byte {
-	at, n := get(m.needles, 2*i), get(m.needles, 2*i+1)
+	at, n := get(m.needles, 3*i), get(m.needles, 3*i+1)
 	return m.text[at : at+n]
 }
 
-// hash maps the first gram of b to 16 bits.
-func hash(b []byte) uint32 {
-	return binary.LittleEndian.Uint32(b) * 0x9e3779b1 >> 16
+func (m *Matcher) wraps(i int) bool { return get(m.needles, 3*i+2)&1 != 0 }
+func (m *Matcher) window(i int) int { return get(m.needles, 3*i+2) >> 1 }
+
+// index fills the tables from the needles.
+func (m *Matcher) index() {
+	sort.Stable((*byText)(m))
+	m.choose()
+	m.each(func(h uint32, _ int) {
+		m.bitmap[h>>3] |= 1 << (h & 7)
+		b := int(h & m.mask)
+		put(m.starts, b, get(m.starts, b)+1)
+	})
+	sum := 0
+	for b := range int(m.mask) + 2 {
+		sum += get(m.starts, b)
+		put(m.starts, b, sum)
+	}
+	m.each(func(h uint32, entry int) {
+		b := int(h & m.mask)
+		e := get(m.starts, b) - 1
+		put(m.starts, b, e)
+		put(m.entries, e, entry)
+	})
+	for i := range m.n {
+		c := m.needle(i)[0]
+		m.initial[c>>3] |= 1 << (c & 7)
+	}
+}
+
+// choose finds the window of each needle: where the sum of how often its
+// grams occur in all needles is least. The bitmap serves as the counters. A
+// needle that may be wrapped has its window at the beginning, so that no
+// break precedes it.
+func (m *Matcher) choose() {
+	count := m.bitmap
+	at := func(gram []byte) *byte { return &count[int(m.hash(gram))%len(count)] }
+	reach := func(needle []byte) int { return min(len(needle)-gram, maxLead+m.stride-1) }
+	for i := range m.n {
+		needle := m.needle(i)
+		for off := range reach(needle) + 1 {
+			if c := at(needle[off:]); *c < 255 {
+				*c++
+			}
+		}
+	}
+	for i := range m.n {
+		if m.wraps(i) {
+			continue
+		}
+		needle := m.needle(i)
+		sum, best, window := 0, 0, 0
+		for off := range reach(needle) + 1 {
+			sum += int(*at(needle[off:]))
+			first := off - m.stride + 1
+			if first > 0 {
+				sum -= int(*at(needle[first-1:]))
+			}
+			if first == 0 || first > 0 && sum < best {
+				best, window = sum, first
+			}
+		}
+		put(m.needles, 3*i+2, window<<1)
+		m.lead = max(m.lead, window)
+	}
+	clear(count)
+}
+
+// each calls f with every gram, and the needle and offset that it tells. From
+// the last needle to the first, so that each bucket ends up in order.
+func (m *Matcher) each(f func(hash uint32, entry int)) {
+	for i := m.n - 1; i >= 0; i-- {
+		needle, from := m.needle(i), m.window(i)
+		for off := from + m.stride - 1; off >= from; off-- {
+			f(m.hash(needle[off:]), i<<8|off)
+			if m.wraps(i) {
+				for _, b := range breaks {
+					m.broken(needle, off, b, func(h uint32) { f(h, i<<8|off) })
+				}
+			}
+		}
+	}
+}
+
+// broken calls f with the grams that needle may have at off if there is the
+// break before.
+func (m *Matcher) broken(needle []byte, off int, brk string, f func(hash uint32)) {
+	var g [gram]byte
+	// The break stands before needle[k]; up to off-len(brk) all k give the
+	// same gram.
+	for k := max(minStart, off-len(brk)); k < off+gram && k < len(needle); k++ {
+		for j := range g {
+			switch at := off + j; {
+			case at < k:
+				g[j] = needle[at]
+			case at < k+len(brk):
+				g[j] = brk[at-k]
+			default:
+				g[j] = needle[at-len(brk)]
+			}
+		}
+		f(m.hash(g[:]))
+	}
+	clear(g[:])
+}
+
+// byText sorts the order table.
+type byText Matcher
+
+func (m *byText) Len() int { return m.n }
+
+func (m *byText) Less(i, j int) bool {
+	x := (*Matcher)(m)
+	return bytes.Compare(x.needle(get(m.order, i)), x.needle(get(m.order, j))) < 0
+}
+
+func (m *byText) Swap(i, j int) {
+	a, b := get(m.order, i), get(m.order, j)
+	put(m.order, i, b)
+	put(m.order, j, a)
+}
+
+// hash maps the first gram of b to the bits of the bitmap.
+func (m *Matcher) hash(b []byte) uint32 {
+	return binary.LittleEndian.Uint32(b) * 0x9e3779b1 >> (m.shift & 31)
 }
 
 func get(table []byte, i int) int    { return int(binary.LittleEndian.Uint32(table[4*i:])) }

@@ -18,87 +18,148 @@ func (m *Matcher) Next(text []byte, final bool) (h Hit, safe int, ok bool) {
 	if m.n == 0 {
 		return Hit{}, len(text), false
 	}
+	f := finding{m: m, text: text, final: final, hold: len(text)}
 	p := m.stride - 1
-	for p+gram <= len(text) {
-		g := hash(text[p:])
-		if m.bitmap[g>>3&(1<<13-1)]&(1<<(g&7)) != 0 {
-			h, hold, ok := m.at(text, p, g, final)
-			if ok || hold >= 0 {
-				return h, max(h.Start, hold), ok
-			}
+	// A probe at p tells of hits that begin up to reach bytes before it.
+	reach := m.lead + m.stride - 1
+	for last := len(text) - gram; p <= last; p += m.stride {
+		g := m.hash(text[p:])
+		if m.bitmap[g>>3]&(1<<(g&7)) == 0 {
+			continue
 		}
-		p += m.stride
-	}
-	if final {
-		return Hit{}, len(text), false
-	}
-	return Hit{}, m.tail(text, max(0, p-m.stride+1)), false
-}
-
-// at checks the needles that have a gram of hash g at text[p]. All hits that
-// begin in the stride bytes up to p show there and nowhere else. Without a
-// hit, hold is where one may begin that the text does not decide, or -1.
-func (m *Matcher) at(text []byte, p int, g uint32, final bool) (best Hit, hold int, ok bool) {
-	hold = len(text)
-	b := int(g & m.mask)
-	for e, end := get(m.starts, b), get(m.starts, b+1); e < end; e++ {
-		id := get(m.entries, 2*e)
-		start := p - get(m.entries, 2*e+1)
-		needle, rest := m.needle(id), text[start:]
-		switch {
-		case len(needle) > len(rest):
-			if !final && start < hold && bytes.Equal(needle[:len(rest)], rest) {
-				hold = start
-			}
-		case ok && (start > best.Start || start == best.Start && len(needle) <= best.End-best.Start):
-		case bytes.Equal(needle, rest[:len(needle)]):
-			best, ok = Hit{Start: start, End: start + len(needle), ID: id}, true
+		if f.at(p, g); f.ok {
+			// All that begin no later show within reach.
+			last = min(last, f.best.Start+reach)
 		}
+	}
+	if !final {
+		if f.ok {
+			f.hold = min(f.hold, f.best.Start+1) // what begins later does not matter
+		}
+		f.hold = m.tail(text, max(0, p-reach), f.hold)
 	}
 	switch {
-	case ok && best.Start < hold:
-		return best, -1, true
-	case hold < len(text):
-		return Hit{}, hold, false
+	case f.ok && f.best.Start < f.hold:
+		return f.best, f.best.Start, true
+	case final:
+		return Hit{}, len(text), false
 	}
-	return Hit{}, -1, false
+	return Hit{}, f.hold, false
 }
 
-// tail returns the first position from on where the end of text is a proper
-// beginning of a needle, or len(text).
-func (m *Matcher) tail(text []byte, from int) int {
-	for at := from; at < len(text); at++ {
+// A finding is what a search has come to.
+type finding struct {
+	m     *Matcher
+	text  []byte
+	final bool
+	best  Hit // the leftmost, and of those the longest
+	ok    bool
+	hold  int // where a hit may begin that the text does not decide
+}
+
+// at checks the needles that have a gram of hash g at text[p].
+func (f *finding) at(p int, g uint32) {
+	m := f.m
+	b := int(g & m.mask)
+	for e, end := get(m.starts, b), get(m.starts, b+1); e < end; e++ {
+		entry := get(m.entries, e)
+		id, start := entry>>8, p-entry&255
+		if start < 0 || f.ok && start > f.best.Start {
+			continue
+		}
+		n, open := m.compare(id, f.text[start:])
+		switch {
+		case open:
+			if !f.final {
+				f.hold = min(f.hold, start)
+			}
+		case n > 0 && (!f.ok || start < f.best.Start || start+n > f.best.End || start+n == f.best.End && id < f.best.ID):
+			f.best, f.ok = Hit{Start: start, End: start + n, ID: id}, true
+		}
+	}
+}
+
+// compare returns how much of the beginning of text is needle id, 0 if it is
+// not there; open: it may be once more text is there.
+func (m *Matcher) compare(id int, text []byte) (n int, open bool) {
+	needle := m.needle(id)
+	if common := min(len(needle), len(text)); bytes.Equal(needle[:common], text[:common]) {
+		return len(needle), len(text) < len(needle)
+	}
+	if !m.wraps(id) {
+		return 0, false
+	}
+	at, line := 0, MinLine // in text; letters since the last break
+	for i := 0; i < len(needle); {
+		if at == len(text) {
+			return 0, true
+		}
+		if text[at] == needle[i] {
+			at, i, line = at+1, i+1, line+1
+			continue
+		}
+		n, open := lineBreak(text[at:])
+		if wrap := i >= minStart && line >= MinLine; !wrap || n == 0 {
+			return 0, wrap && open
+		}
+		at, line = at+n, 0
+	}
+	return at, false
+}
+
+// lineBreak returns the length of the break that text begins with, 0 if there
+// is none; open: there may be once more text is there.
+func lineBreak(text []byte) (n int, open bool) {
+	for _, b := range breaks {
+		common := min(len(b), len(text))
+		if b[:common] != string(text[:common]) {
+			continue
+		}
+		if common == len(b) {
+			return common, false
+		}
+		open = true
+	}
+	return 0, open
+}
+
+// tail returns the first position from on, and before hold, where the end of
+// text is a proper beginning of a hit, or hold.
+func (m *Matcher) tail(text []byte, from, hold int) int {
+	for at := from; at < hold; at++ {
 		c := text[at]
 		if m.initial[c>>3]&(1<<(c&7)) != 0 && m.begins(text[at:]) {
 			return at
 		}
 	}
-	return len(text)
+	return hold
 }
 
-// begins reports whether rest is a beginning of a longer needle.
+// begins reports whether rest is the beginning of something longer that would
+// be a hit.
 func (m *Matcher) begins(rest []byte) bool {
-	if len(rest) >= gram {
-		g := hash(rest)
-		if m.bitmap[g>>3&(1<<13-1)]&(1<<(g&7)) == 0 {
-			return false
+	// The needles that begin with rest follow it in the order of texts.
+	lo, hi := 0, m.n
+	for lo < hi {
+		mid := (lo + hi) / 2
+		if bytes.Compare(m.needle(get(m.order, mid)), rest) <= 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
 		}
-		b := int(g & m.mask)
-		for e, end := get(m.starts, b), get(m.starts, b+1); e < end; e++ {
-			if get(m.entries, 2*e+1) == 0 && startsWith(m.needle(get(m.entries, 2*e)), rest) {
+	}
+	if lo < m.n && bytes.HasPrefix(m.needle(get(m.order, lo)), rest) {
+		return true
+	}
+	if bytes.IndexByte(rest, '\n') < 0 && bytes.IndexByte(rest, '\r') < 0 && bytes.IndexByte(rest, '\\') < 0 {
+		return false
+	}
+	for id := range m.n {
+		if m.wraps(id) {
+			if _, open := m.compare(id, rest); open {
 				return true
 			}
 		}
-		return false
-	}
-	for i := range m.n {
-		if startsWith(m.needle(i), rest) {
-			return true
-		}
 	}
 	return false
-}
-
-func startsWith(needle, rest []byte) bool {
-	return len(needle) > len(rest) && bytes.Equal(needle[:len(rest)], rest)
 }

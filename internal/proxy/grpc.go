@@ -156,9 +156,8 @@ func (q *request) scrubGRPC(h http.Header, scrub *rewrite.Scrubber) {
 			case strings.HasSuffix(name, "-Bin"):
 				values[i] = q.scrubBin(v, scrub)
 			case name == "Grpc-Message":
-				if clean, n := scrub.String(grpcUnescape(v)); n > 0 {
+				if clean, n := scrub.String(grpcUnescape(v), q.scrubbed); n > 0 {
 					values[i] = grpcEscape(clean)
-					q.scrubbed(nil)
 				}
 			}
 		}

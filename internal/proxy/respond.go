@@ -93,17 +93,15 @@ func (q *request) answerHeader(resp *http.Response, scrub *rewrite.Scrubber) htt
 		if grpcOf(h) != noGRPC {
 			q.scrubGRPC(h, scrub)
 		}
-		if scrub.Header(h) > 0 {
-			q.scrubbed(nil)
-		}
+		scrub.Header(h, q.scrubbed)
 	}
 	for _, name := range []string{"Date", "Content-Type"} {
 		if _, ok := h[name]; !ok {
 			h[name] = nil // else net/http's server makes one up
 		}
 	}
-	if scrub != nil && scrub.Header(resp.Trailer) > 0 { // names, so far
-		q.scrubbed(nil)
+	if scrub != nil {
+		scrub.Header(resp.Trailer, q.scrubbed) // names, so far
 	}
 	for name := range resp.Trailer {
 		h.Add("Trailer", name)
@@ -138,9 +136,7 @@ func (q *request) send(w http.ResponseWriter, resp *http.Response, body io.Reade
 		if grpcOf(resp.Header) != noGRPC {
 			q.scrubGRPC(resp.Trailer, scrub)
 		}
-		if scrub.Header(resp.Trailer) > 0 {
-			q.scrubbed(nil)
-		}
+		scrub.Header(resp.Trailer, q.scrubbed)
 	}
 	http.NewResponseController(w).Flush() // so that the message is chunked
 	for name, values := range resp.Trailer {
@@ -242,8 +238,8 @@ func (i *interim) send(code int, header textproto.MIMEHeader) error {
 	}
 	h := forwardable(http.Header(header))
 	delete(h, "Alt-Svc")
-	if scrub := i.q.scrubber(); scrub != nil && scrub.Header(h) > 0 {
-		i.q.scrubbed(nil)
+	if scrub := i.q.scrubber(); scrub != nil {
+		scrub.Header(h, i.q.scrubbed)
 	}
 	copyHeader(i.w.Header(), h)
 	i.w.WriteHeader(code)

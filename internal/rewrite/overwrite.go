@@ -49,7 +49,7 @@ func (o *Overwriter) Append(dst, p []byte, end, final bool) ([]byte, error) {
 			clear(o.text)
 			return dst, ErrAcross
 		}
-		copy(o.text[at+h.Start:at+h.End], o.s.kept[h.ID])
+		o.s.overwrite(o.text[at+h.Start:at+h.End], h)
 		at += h.End
 		o.hit(o.s.needles.Form(h.ID).Secret)
 	}

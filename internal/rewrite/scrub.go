@@ -9,9 +9,9 @@ import (
 	"github.com/cutoutdev/cutout/internal/secret"
 )
 
-// A Scrubber finds values in what an upstream sends, as they are or within
-// Base64 of any alignment and alphabet, and puts placeholders in their
-// place. It is immutable and may be used from several goroutines at once.
+// A Scrubber finds values in what an upstream sends, in every
+// [secret.Form], and puts placeholders, in the same form, in their place. It is
+// immutable and may be used from several goroutines at once.
 type Scrubber struct {
 	needles *secret.Needles
 	kept    []string // by form: replacement of the hit's own length
@@ -19,7 +19,7 @@ type Scrubber struct {
 }
 
 // NewScrubber returns a scrubber for the values of secrets. Its tables take
-// some 16 KiB of the store: make one per set of secrets, not per connection.
+// much of the store: make one per set of secrets, not per connection.
 func NewScrubber(secrets []*secret.Secret) (*Scrubber, error) {
 	needles, err := secret.NewNeedles(secrets)
 	if err != nil {
@@ -27,23 +27,32 @@ func NewScrubber(secrets []*secret.Secret) (*Scrubber, error) {
 	}
 	s := &Scrubber{needles: needles}
 	for _, f := range needles.Forms() {
-		p, n := f.Secret.Placeholder, f.Secret.Value.Len()
-		s.kept = append(s.kept, f.Of(fit(p, n)))
-		if f.Encoding == secret.Base64 {
-			// What follows keeps its alignment.
-			p = fit(p, len(p)+((n-len(p))%3+3)%3)
-		}
-		s.whole = append(s.whole, f.Of(p))
+		s.kept = append(s.kept, f.Kept())
+		s.whole = append(s.whole, f.Whole())
 	}
 	return s, nil
 }
 
-// fit cuts or pads p to n bytes.
-func fit(p string, n int) string {
-	if len(p) >= n {
-		return p[:n]
+// wrapped reports whether hit has line breaks in it.
+func (s *Scrubber) wrapped(h match.Hit) bool { return h.End-h.Start != len(s.kept[h.ID]) }
+
+// overwrite puts the placeholder, cut or padded, into the text of a hit. Line
+// breaks stay where they are.
+func (s *Scrubber) overwrite(text []byte, h match.Hit) {
+	kept := s.kept[h.ID]
+	if !s.wrapped(h) {
+		copy(text, kept)
+		return
 	}
-	return p + strings.Repeat("*", n-len(p))
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '\r', '\n':
+		case '\\':
+			i++ // and the letter of the escape
+		default:
+			text[i], kept = kept[0], kept[1:]
+		}
+	}
 }
 
 // next searches text, which may be a string's bytes. When the store is gone
@@ -52,9 +61,10 @@ func (s *Scrubber) next(text []byte, final bool) (match.Hit, int, bool, error) {
 	return s.needles.Next(text, final)
 }
 
-// String returns v with every value replaced, and how many there were. When
-// the store is closed it returns "".
-func (s *Scrubber) String(v string) (string, int) {
+// String returns v with every value replaced, and how many there were; hit,
+// if it is not nil, is called for each. When the store is closed it returns
+// "".
+func (s *Scrubber) String(v string, hit func(*secret.Secret)) (string, int) {
 	rest := unsafe.Slice(unsafe.StringData(v), len(v)) // only read
 	var b strings.Builder
 	at, n := 0, 0
@@ -70,9 +80,23 @@ func (s *Scrubber) String(v string) (string, int) {
 			return b.String(), n
 		}
 		b.WriteString(v[at : at+h.Start])
-		b.WriteString(s.whole[h.ID])
-		at += h.End
+		if h.Start, h.End = h.Start+at, h.End+at; s.wrapped(h) {
+			text := make([]byte, h.End-h.Start)
+			for i := range text { // of the value only the breaks
+				if c := v[h.Start+i]; c == '\r' || c == '\n' || c == '\\' || i > 0 && v[h.Start+i-1] == '\\' {
+					text[i] = c
+				}
+			}
+			s.overwrite(text, h)
+			b.Write(text)
+		} else {
+			b.WriteString(s.whole[h.ID])
+		}
+		at = h.End
 		n++
+		if hit != nil {
+			hit(s.needles.Form(h.ID).Secret)
+		}
 	}
 }
 
@@ -86,26 +110,25 @@ func (s *Scrubber) Find(v string) (*secret.Secret, error) {
 	return s.needles.Form(h.ID).Secret, nil
 }
 
-// Header scrubs h in place and returns the number of hits. A field with a
-// value in its name, which may have lost its case on the way, is removed.
-// When the store is closed nothing of h is left.
-func (s *Scrubber) Header(h http.Header) int {
-	hits := 0
+// Header scrubs h in place and calls hit, which may be nil, for each value,
+// with nil where the store is closed and nobody knows. A field with a value
+// in its name, which may have lost its case on the way, is removed. When the
+// store is closed nothing of h is left.
+func (s *Scrubber) Header(h http.Header, hit func(*secret.Secret)) {
 	for name, values := range h {
 		if found, err := s.needles.Folded(name); found != nil || err != nil {
 			delete(h, name)
-			hits++
+			if hit != nil {
+				hit(found)
+			}
 			continue
 		}
 		for i, v := range values {
-			text, n := s.String(v)
-			if n > 0 || len(text) != len(v) {
+			if text, n := s.String(v, hit); n > 0 || len(text) != len(v) {
 				values[i] = text
 			}
-			hits += n
 		}
 	}
-	return hits
 }
 
 // Close frees the scrubber's part of the store. Readers that are still in

@@ -9,7 +9,8 @@ import (
 // Reader returns r with every value replaced, and calls hit for each. With
 // keepLength a hit is overwritten by the placeholder cut or padded to its
 // length, so that lengths announced before stay right; else the placeholder
-// is put in whole. However r is split, the result is the same.
+// is put in whole, except into a hit with line breaks, whose lines keep their
+// lengths. However r is split, the result is the same.
 //
 // Only the end of what was read that could begin a hit is held back until
 // more comes; all else is returned at once. If r fails, what was held back
@@ -97,8 +98,8 @@ func (r *scrubReader) scrub(text []byte, final bool) []byte {
 			break
 		}
 		start, end := at+h.Start, at+h.End
-		if r.keep {
-			copy(text[start:end], r.s.kept[h.ID])
+		if r.keep || r.s.wrapped(h) {
+			r.s.overwrite(text[start:end], h)
 		} else {
 			moved = true
 			r.built = append(append(r.built, text[from:start]...), r.s.whole[h.ID]...)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -102,6 +103,32 @@ func slowForms(list []*secret.Secret, values []string, keep bool) (needles, repl
 	return
 }
 
+// allForms are the needles and replacements of all forms, of which those of
+// slowForms must be some.
+func allForms(t testing.TB, s *Scrubber, list []*secret.Secret, values []string, keep bool) (needles, repl []string, of []*secret.Secret) {
+	want := make(map[string]string)
+	for _, f := range s.needles.Forms() {
+		r := f.Whole()
+		if keep {
+			r = f.Kept()
+		}
+		n := f.Of(values[slices.Index(list, f.Secret)])
+		needles, repl, of = append(needles, n), append(repl, r), append(of, f.Secret)
+		if _, ok := want[n]; !ok {
+			want[n] = r
+		}
+	}
+	seen := make(map[string]bool)
+	slow, slowRepl, _ := slowForms(list, values, keep)
+	for i, n := range slow {
+		if !seen[n] && want[n] != slowRepl[i] {
+			t.Errorf("%q becomes %q, want %q", n, want[n], slowRepl[i])
+		}
+		seen[n] = true
+	}
+	return
+}
+
 func slowScrub(needles, repl []string, text string) (string, []int) {
 	var out strings.Builder
 	var hits []int
@@ -154,7 +181,7 @@ func TestScrubString(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, n := s.String(tt.in)
+			got, n := s.String(tt.in, nil)
 			if n != tt.hits || tt.want != "" && got != tt.want {
 				t.Errorf("%q with %d hits, want %q with %d", got, n, tt.want, tt.hits)
 			}
@@ -202,14 +229,20 @@ func TestScrubBase64Alignment(t *testing.T) {
 }
 
 func TestScrubHeader(t *testing.T) {
-	s, _ := newScrubber(t, "s3cretvalue-0001")
+	s, list := newScrubber(t, "s3cretvalue-0001")
 	h := http.Header{
 		"Set-Cookie": {"a=b", "k=s3cretvalue-0001; Path=/"},
 		"Location":   {"https://x.test/?k=s3cretvalue-0001&l=s3cretvalue-0001"},
 		"Etag":       {"x"},
 		"Echo":       {"Basic " + b64("u:s3cretvalue-0001")},
 	}
-	if n := s.Header(h); n != 4 {
+	n := 0
+	s.Header(h, func(x *secret.Secret) {
+		if n++; x != list[0] {
+			t.Errorf("hit of %v", x)
+		}
+	})
+	if n != 4 {
 		t.Errorf("%d hits", n)
 	}
 	if h["Set-Cookie"][1] != "k=$MSB_KEY_A; Path=/" || h.Get("Location") != "https://x.test/?k=$MSB_KEY_A&l=$MSB_KEY_A" || h.Get("Etag") != "x" {
@@ -254,11 +287,11 @@ func TestScrubFailsClosed(t *testing.T) {
 			if n, err := r.Read(buf); n != 0 || !errors.Is(err, secret.ErrClosed) || bytes.Contains(buf, []byte("s3cret")) {
 				t.Errorf("read %q, %v", buf[:n], err)
 			}
-			if v, _ := s.String("s3cretvalue-0001"); v != "" {
+			if v, _ := s.String("s3cretvalue-0001", nil); v != "" {
 				t.Errorf("String gives %q", v)
 			}
 			h := http.Header{"A": {"s3cretvalue-0001"}}
-			if s.Header(h); h.Get("A") != "" {
+			if s.Header(h, nil); h.Get("A") != "" {
 				t.Errorf("Header gives %q", h)
 			}
 			if _, err := s.Find("x"); err == nil {
@@ -365,8 +398,12 @@ func FuzzScrub(f *testing.F) {
 	f.Add("\x00\x01\x02\x03\x04\x05", []byte{}, []byte{0, 255}, false)
 	f.Add(strings.Repeat("aaaab", 20)+"\x03", []byte{1}, []byte{3}, false)
 	f.Fuzz(func(t *testing.T, in string, sizes, rooms []byte, keep bool) {
-		needles, repl, of := slowForms(list, scrubValues, keep)
-		text := script(in, needles)
+		parts, _, _ := slowForms(list, scrubValues, keep)
+		text := script(in, parts)
+		if strings.Contains(text, `\n`) || strings.Contains(text, `\r`) {
+			t.Skip("line breaks: see match.TestWrapped")
+		}
+		needles, repl, of := allForms(t, s, list, scrubValues, keep)
 		want, wantHits := slowScrub(needles, repl, text)
 		var hits, wanted []string
 		for _, i := range wantHits {
@@ -384,7 +421,7 @@ func FuzzScrub(f *testing.F) {
 			t.Errorf("hits (-want +got):\n%s", diff)
 		}
 		if !keep {
-			if got, n := s.String(text); got != want || n != len(wantHits) {
+			if got, n := s.String(text, nil); got != want || n != len(wantHits) {
 				t.Errorf("String gives %q, %d", got, n)
 			}
 		}

@@ -150,7 +150,7 @@ func countCopies(t *testing.T, pid int, value string, skip [2]uint64) int {
 	t.Helper()
 	forms := [][]byte{[]byte(value), hpack.AppendHuffmanString(nil, value)}
 	for shift := range 3 {
-		from, to := core(shift, len(value))
+		from, to := Form{shift: shift}.core(len(value))
 		s := base64.StdEncoding.EncodeToString([]byte("xx"[:shift] + value + "zz"))
 		forms = append(forms, []byte(s[from:to]))
 	}

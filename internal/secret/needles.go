@@ -8,19 +8,6 @@ import (
 	"github.com/cutoutdev/cutout/internal/match"
 )
 
-// A Form is one way in which a value may stand in what an upstream sends.
-type Form struct {
-	Secret   *Secret
-	Encoding Encoding
-	// For Base64: how many bytes of the encoded group precede the value, 0 to
-	// 2, and whether the alphabet is the one of URLs. The form has only those
-	// letters that the value alone determines; one letter at either end that
-	// it shares with its neighbours is not part of it.
-	Shift int
-	URL   bool
-	Len   int // in bytes
-}
-
 // Needles finds the values of a set of secrets, in every [Form], in what an
 // upstream sends or a user hands over. The values are compared where they
 // lie; all that is derived from them is in the store too. It is immutable
@@ -36,11 +23,12 @@ type Needles struct {
 
 // NewNeedles prepares the search for the values of secrets, which must be of
 // one store. Secrets without value are left out, and values shorter than
-// MinValue, which turn up by chance. What it takes of the store
-// is given back by Close or when the Needles are garbage.
+// MinValue, which turn up by chance. A secret that may go nowhere any more
+// may be among them: it is searched for like any other. What they take of the
+// store, for which [Room] leaves room twice, is given back by Close or when
+// the Needles are garbage.
 func NewNeedles(secrets []*Secret) (*Needles, error) {
 	n := &Needles{}
-	var values []Value
 	for _, s := range secrets {
 		v := s.Value
 		if v.IsZero() {
@@ -53,51 +41,33 @@ func NewNeedles(secrets []*Secret) (*Needles, error) {
 		if v.n < MinValue {
 			continue
 		}
-		for _, f := range formsOf(s) {
-			n.forms = append(n.forms, f)
-			values = append(values, v)
+		forms, err := formsOf(s)
+		if err != nil {
+			return nil, fmt.Errorf("prepare search for values: %w", err)
 		}
+		n.forms = append(n.forms, forms...)
 	}
 	if len(n.forms) == 0 {
 		return n, nil
 	}
-	if err := n.build(values); err != nil {
+	if err := n.build(); err != nil {
 		return nil, fmt.Errorf("prepare search for values: %w", err)
 	}
 	return n, nil
 }
 
-func formsOf(s *Secret) []Form {
-	size := s.Value.n
-	forms := []Form{{Secret: s, Len: size}}
-	for shift := range 3 {
-		from, to := core(shift, size)
-		for _, url := range []bool{false, true} {
-			forms = append(forms, Form{Secret: s, Encoding: Base64, Shift: shift, URL: url, Len: to - from})
-		}
-	}
-	return forms
-}
-
-// core returns which letters of the Base64 encoding of shift unknown bytes
-// and then n known ones the known ones alone determine. Letter i encodes the
-// bits from 6i to 6i+6.
-func core(shift, n int) (from, to int) {
-	return (8*shift + 5) / 6, 8 * (shift + n) / 6
-}
-
-func (n *Needles) build(values []Value) error {
-	lens := make([]int, len(n.forms))
+func (n *Needles) build() error {
+	list := make([]match.Needle, len(n.forms))
 	for i, f := range n.forms {
-		lens[i] = f.Len
+		list[i] = match.Needle{Len: f.Len, Wrap: f.Wrap()}
 	}
-	size := match.Size(lens)
+	size := match.SizeOf(list)
 	off, _, err := n.st.alloc(size)
 	if err != nil {
 		return err
 	}
 	n.off = off
-	if err := n.index(values, lens, size); err != nil {
+	if err := n.index(list, size); err != nil {
 		n.st.release(off)
 		return err
 	}
@@ -105,70 +75,27 @@ func (n *Needles) build(values []Value) error {
 	return nil
 }
 
-func (n *Needles) index(values []Value, lens []int, size int) error {
+func (n *Needles) index(list []match.Needle, size int) error {
 	st := n.st
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	if st.closed {
 		return ErrClosed
 	}
-	for _, v := range values {
-		if st.lookup(v) == nil {
+	for _, f := range n.forms {
+		if st.lookup(f.Secret.Value) == nil {
 			return errReleased
 		}
 	}
-	n.matcher = match.New(st.mem.bytes[n.off:n.off+size:n.off+size], lens, func(i int, dst []byte) {
-		n.forms[i].write(dst, values[i].bytes())
+	n.matcher = match.Build(st.mem.bytes[n.off:n.off+size:n.off+size], list, func(i int, dst []byte) {
+		n.forms[i].write(dst, n.forms[i].Secret.Value.bytes())
 	})
 	return nil
-}
-
-// write puts the form of value, which lies in the region, into dst, which
-// does too.
-func (f Form) write(dst, value []byte) {
-	if f.Encoding == Raw {
-		copy(dst, value)
-		return
-	}
-	letters := stdLetters
-	if f.URL {
-		letters = urlLetters
-	}
-	from, _ := core(f.Shift, len(value))
-	for i := range dst {
-		bit := 6*(from+i) - 8*f.Shift // in value
-		w := uint(value[bit/8]) << 8
-		if bit/8+1 < len(value) {
-			w |= uint(value[bit/8+1])
-		}
-		dst[i] = letters[w>>(10-bit%8)&0x3f]
-	}
-}
-
-// Len returns the length of the longest form, 0 if there is none.
-func (n *Needles) Len() int {
-	if n.matcher == nil {
-		return 0
-	}
-	return n.matcher.Longest()
 }
 
 // Forms returns all forms; a hit's ID is an index. Callers must not change
 // the slice.
 func (n *Needles) Forms() []Form { return n.forms }
-
-// Of returns what text looks like in the form: what would be found if text
-// were the value.
-func (f Form) Of(text string) string {
-	n := len(text)
-	if f.Encoding == Base64 {
-		from, to := core(f.Shift, len(text))
-		n = to - from
-	}
-	b := make([]byte, n)
-	f.write(b, []byte(text))
-	return string(b)
-}
 
 // Form returns the form with a hit's ID.
 func (n *Needles) Form(id int) Form { return n.forms[id] }

@@ -28,7 +28,7 @@ func spellings(text string) []string {
 	}
 	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		for shift := range 3 {
-			from, to := core(shift, len(text))
+			from, to := Form{shift: shift}.core(len(text))
 			out = append(out, enc.EncodeToString([]byte(strings.Repeat("\x00", shift) + text))[from:to])
 		}
 	}

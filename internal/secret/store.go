@@ -68,17 +68,27 @@ type block struct {
 	released bool // by the owner of its Value
 }
 
-// perByte is what is derived from a byte of a value: some thirty bytes of
-// needles, twice while a set takes another's place, and encodings for the
-// requests under way.
-const perByte = 64
+// What is derived from values, mostly needles, twice while a set takes
+// another's place, and encodings for the requests under way. TestRoom measures
+// it.
+const (
+	perValue = 32 << 10
+	perByte  = 384
+	// perLongByte is for values over maxFull, which have fewer forms.
+	perLongByte = 80
+)
 
 // Room returns the size for [NewStore] with which values of these lengths
 // fit: for usual ones a fraction of the usual RLIMIT_MEMLOCK of 8 MiB.
 func Room(values []int) int {
 	size := defaultSize
 	for _, n := range values {
-		size += perByte * n
+		size += perValue
+		if n <= maxFull {
+			size += perByte * n
+		} else {
+			size += perLongByte * n
+		}
 	}
 	return size
 }

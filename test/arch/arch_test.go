@@ -174,6 +174,8 @@ func TestNoValueComesBack(t *testing.T) {
 		"Register", // a marker
 		"Field",    // random text that names a request
 		"Of",       // another form of the text that is given
+		"Whole",    // a placeholder in a form
+		"Kept",     // the same in the length of the value's form
 		"Shape",    // a placeholder: of the value it has kind, length and alphabet
 	}
 	files, err := filepath.Glob("../../internal/secret/*.go")
