@@ -28,7 +28,8 @@ type body struct {
 	release  []func()
 	kept     bool                    // nothing more is read of the guest
 	answered atomic.Bool             // its refusal is on record
-	no       atomic.Pointer[refusal] // why it was left incomplete
+	broken   atomic.Bool             // it was left incomplete
+	no       atomic.Pointer[refusal] // why, if that is ours to tell
 	end      chan struct{}           // closed at its end
 	once     sync.Once
 
@@ -64,6 +65,7 @@ func (b *body) Read(p []byte) (int, error) {
 // one that is not io.EOF makes net/http leave the message incomplete.
 func (b *body) ended(err error) {
 	b.once.Do(func() {
+		b.broken.Store(err != io.EOF)
 		if err == io.EOF {
 			b.trailers()
 		} else if no := bodyRefusal(err); no != nil {
@@ -159,8 +161,8 @@ func (b *body) record(s *secret.Secret) error {
 	return nil
 }
 
-// incomplete reports whether the body was refused after its head had gone.
-func (b *body) incomplete() bool { return b != nil && b.no.Load() != nil }
+// incomplete reports whether the body was left so after its head had gone.
+func (b *body) incomplete() bool { return b != nil && b.broken.Load() }
 
 // refusal returns why the body was left incomplete, or nil. The caller
 // answers with it: it is given once.
