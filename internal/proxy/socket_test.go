@@ -589,6 +589,9 @@ func TestSocketElsewhere(t *testing.T) {
 
 // A long message costs no memory.
 func TestSocketLargeMessage(t *testing.T) {
+	if raced {
+		t.Skip("measures memory: make unit runs it without the race detector")
+	}
 	const size = 100 << 20
 	w := newWorld(t, "h1", rawSocket(func(c net.Conn, r *bufio.Reader, _ http.Header) {
 		c.Write([]byte("\x82\x7f\x00\x00\x00\x00\x06\x40\x00\x00"))
