@@ -28,14 +28,6 @@ func (p bodyPlan) swaps() bool { return len(p.swap) > 0 && p.never == policy.Non
 // decide is the decision about one secret in the request.
 func (q *request) decide(s *secret.Secret) policy.Decision { return policy.Decide(q.facts, s) }
 
-// violationOf returns what happens where a placeholder may not be replaced.
-func (q *request) violationOf(s *secret.Secret) secret.Violation {
-	if s.OnViolation != nil {
-		return *s.OnViolation
-	}
-	return q.cfg.OnViolation
-}
-
 // planBody decides about the body of the request.
 func (q *request) planBody() bodyPlan {
 	p := bodyPlan{coded: coding.Parse(q.in.Header["Content-Encoding"])}

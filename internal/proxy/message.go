@@ -100,7 +100,11 @@ func (m *message) swaps(x *secret.Secret) bool {
 // seal returns a marker for the value of x. What is to be written is on
 // record before it can be.
 func (m *message) seal(x *secret.Secret, json bool) (string, error) {
-	if json && !x.Value.JSON() {
+	enc := secret.Raw
+	if json {
+		enc = secret.JSON
+	}
+	if _, err := m.cfg.Store.EncodedLen([]secret.Part{{Value: x.Value}}, enc); err != nil {
 		return "", m.refuse(x, policy.Unsafe)
 	}
 	if !slices.Contains(m.written, x) {
@@ -111,7 +115,7 @@ func (m *message) seal(x *secret.Secret, json bool) (string, error) {
 			return "", m.refuse(x, policy.AuditUnavailable)
 		}
 	}
-	marker, err := m.request.seal.Register([]secret.Part{{Value: x.Value}}, secret.Raw)
+	marker, err := m.request.seal.Register([]secret.Part{{Value: x.Value}}, enc)
 	if err != nil {
 		return "", m.refuse(x, policy.LimitReached)
 	}
@@ -126,11 +130,7 @@ func (m *message) found(x *secret.Secret) error {
 	if reason == policy.None {
 		reason = policy.SurfaceOff // in a binary message or a control frame
 	}
-	v := m.cfg.OnViolation
-	if x.OnViolation != nil {
-		v = *x.OnViolation
-	}
-	if action := v.Body(m.host()); action != secret.Passthrough {
+	if action := m.violationOf(x).Body(m.host()); action != secret.Passthrough {
 		no := m.refuse(x, reason)
 		no.terminate = action == secret.BlockAndTerminate
 		return no

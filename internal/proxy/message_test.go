@@ -140,6 +140,25 @@ func TestMessageGates(t *testing.T) {
 	}
 }
 
+// TestMessageEscaped: in JSON a value is read as what it is.
+func TestMessageEscaped(t *testing.T) {
+	const odd = "quote\"back\\tab\tvalue"
+	upstream, result := listening()
+	w := newWorld(t, "h1", upstream, func(w *world) {
+		s := w.secret("API_KEY", placeholder, odd, "good.test", 443)
+		s.Surfaces = &secret.Surfaces{WebSocket: true}
+		set := must(secret.NewSet([]*secret.Secret{s}))
+		w.cfg.Secrets = func() *secret.Set { return set }
+	})
+	c := w.openSocket("")
+	io.WriteString(c, frame(0x81, true, `{"auth":"`+placeholder+`"}`)+frame(0x81, true, placeholder)+frame(0x88, true, "\x03\xe8"))
+	got, _ := result()
+	want := []string{`1:{"auth":"quote\"back\\tab\u0009value"}`, "1:" + odd, "8:\x03\xe8"}
+	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+		t.Errorf("upstream heard %q", got)
+	}
+}
+
 // TestMessageRefused: what cannot be written as it must be ends the
 // WebSocket, and no part of the message says otherwise.
 func TestMessageRefused(t *testing.T) {
@@ -148,7 +167,7 @@ func TestMessageRefused(t *testing.T) {
 		reason      policy.Reason
 	}{
 		"no text":    {"binary-\xff\xfe-value", "auth " + placeholder, policy.Unsafe},
-		"no JSON":    {`quote"quote-value`, `{"auth":"` + placeholder + `"}`, policy.Unsafe},
+		"no JSON":    {"binary-\xff\xfe-value", `{"auth":"` + placeholder + `"}`, policy.Unsafe},
 		"too many":   {value, strings.Repeat(placeholder, 17), policy.TooMany},
 		"audit ends": {value, "auth " + placeholder, policy.AuditUnavailable},
 	} {

@@ -43,3 +43,11 @@ func newRules(set *secret.Set) *rules {
 	}
 	return r
 }
+
+// violationOf returns what happens where a placeholder may not be replaced.
+func (p *Proxy) violationOf(s *secret.Secret) secret.Violation {
+	if s.OnViolation != nil {
+		return *s.OnViolation
+	}
+	return p.cfg.OnViolation
+}

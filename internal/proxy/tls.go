@@ -237,11 +237,7 @@ func (f *flow) failHandshake(name hostname.Name, cause error) {
 // there: the connection is then relayed unopened, inert by construction.
 func (f *flow) passes(name hostname.Name) bool {
 	for _, x := range f.set.ForHost(name) {
-		v := f.cfg.OnViolation
-		if x.OnViolation != nil {
-			v = *x.OnViolation
-		}
-		if v.Head(name) != secret.Passthrough {
+		if f.violationOf(x).Head(name) != secret.Passthrough {
 			return false
 		}
 	}

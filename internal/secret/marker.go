@@ -1,9 +1,5 @@
 package secret
 
-import (
-	"crypto/rand"
-)
-
 // A Part is a piece of what is to be written: either Text or Value is set.
 type Part struct {
 	Text  string
@@ -38,17 +34,7 @@ const (
 
 // randomText returns n random letters and digits.
 func randomText(n int) []byte {
-	out := make([]byte, 0, n)
-	var raw [64]byte
-	for len(out) < n {
-		rand.Read(raw[:])
-		for _, c := range raw {
-			// 248 is the largest multiple of 62 in a byte: no letter is
-			// likelier than another.
-			if c < 248 && len(out) < n {
-				out = append(out, alphanumeric[c%62])
-			}
-		}
-	}
+	out := make([]byte, n)
+	randomOf(out, alphanumeric)
 	return out
 }

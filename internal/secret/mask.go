@@ -59,21 +59,3 @@ func (s *Store) text(off, n int) error {
 	}
 	return nil
 }
-
-// JSON reports whether v can stand in a string of JSON as it is, RFC 8259 §7.
-func (v Value) JSON() bool {
-	if v.IsZero() {
-		return false
-	}
-	v.store.mu.RLock()
-	defer v.store.mu.RUnlock()
-	if v.store.closed || v.store.lookup(v) == nil || !utf8.Valid(v.bytes()) {
-		return false
-	}
-	for _, c := range v.bytes() {
-		if c < ' ' || c == '"' || c == '\\' {
-			return false
-		}
-	}
-	return true
-}

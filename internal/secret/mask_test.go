@@ -74,17 +74,3 @@ func TestMaskRefuses(t *testing.T) {
 		t.Error("accepted on HTTP/2")
 	}
 }
-
-func TestValueJSON(t *testing.T) {
-	st := newStore(t)
-	for value, want := range map[string]bool{
-		"s3cretvalue-0001": true, "né €𝄞/'<>\x7f": true, "quote\"quote": false, "back\\slash": false, "tab\ttab-tab": false, "\xff\xfe-binary": false,
-	} {
-		if got := load(t, st, value).JSON(); got != want {
-			t.Errorf("%q: %v", value, got)
-		}
-	}
-	if (Value{}).JSON() {
-		t.Error("no value can stand there")
-	}
-}
