@@ -183,36 +183,71 @@ func (p *process) drain(out *wire.Outbound, f *os.File) {
 type tail struct {
 	f    *os.File
 	cut  bool // the deadline has come
-	left int  // what is to be read after it
+	left int  // the most to be read after it
 }
 
+// maxTerminal is more than the kernel keeps of a terminal's output (640 KiB
+// and a line discipline's 4 KiB), so a child that writes on cannot make a
+// tail endless.
+const maxTerminal = 1 << 20
+
 func (t *tail) Read(b []byte) (int, error) {
-	if t.cut {
-		if t.left <= 0 {
-			return 0, io.EOF
+	if !t.cut {
+		n, err := t.f.Read(b)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, ended(err)
 		}
-		b = b[:min(len(b), t.left)]
-	}
-	n, err := t.f.Read(b)
-	t.left -= n
-	switch {
-	case errors.Is(err, syscall.EIO): // no process has the terminal open
-		t.cut = false
-		return n, io.EOF
-	case errors.Is(err, os.ErrDeadlineExceeded) && !t.cut:
-		if isTTY(t.f) {
-			time.Sleep(10 * time.Millisecond) // the kernel passes terminal output on in the background
-		}
-		t.cut, t.left = true, waiting(t.f)
 		if err := t.f.SetReadDeadline(time.Time{}); err != nil {
 			return 0, err
 		}
-		return t.Read(b)
+		t.cut, t.left = true, maxTerminal
+		if !isTTY(t.f) {
+			t.left = waiting(t.f)
+		}
+	}
+	n, err := readReady(t.f, b[:min(len(b), t.left)])
+	t.left -= n
+	if n == 0 && err == nil || errors.Is(err, syscall.EAGAIN) {
+		return 0, io.EOF
+	}
+	if err = ended(err); err == io.EOF {
+		t.cut = false
 	}
 	return n, err
 }
 
-// waiting is how many bytes can be read.
+// ended is err, where a terminal that no process has open has ended.
+func ended(err error) error {
+	if errors.Is(err, syscall.EIO) {
+		return io.EOF
+	}
+	return err
+}
+
+// readReady reads without waiting. The kernel passes a terminal's output on
+// in the background; a read finishes that before it says EAGAIN, which
+// TIOCINQ does not.
+func readReady(f *os.File, b []byte) (n int, err error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	c, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	if cerr := c.Read(func(fd uintptr) bool {
+		for {
+			if n, err = unix.Read(int(fd), b); err != syscall.EINTR {
+				return true
+			}
+		}
+	}); cerr != nil {
+		return 0, cerr
+	}
+	return max(n, 0), err
+}
+
+// waiting is how many bytes a pipe holds.
 func waiting(f *os.File) int {
 	n := 0
 	if c, err := f.SyscallConn(); err == nil {
