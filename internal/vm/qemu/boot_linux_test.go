@@ -287,7 +287,8 @@ func TestBootFails(t *testing.T) {
 	}
 }
 
-// A /dev/kvm that does not work costs a notice, not the sandbox.
+// A /dev/kvm that does not work, or is not there, costs a notice, not the
+// sandbox.
 func TestBrokenKVM(t *testing.T) {
 	s := spec(t)
 	if v := vm.ProbeKVM(t.Context()); v.Usable {

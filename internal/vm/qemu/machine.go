@@ -51,6 +51,8 @@ func (e *ExitError) Error() string {
 
 func (e *ExitError) Unwrap() error { return e.Reason }
 
+const kvmDevice = "/dev/kvm"
+
 // Start starts a machine. ctx limits only the start. The caller keeps the
 // spec's files and closes them when it likes.
 func Start(ctx context.Context, s vm.Spec) (*Machine, error) {
@@ -62,8 +64,13 @@ func Start(ctx context.Context, s vm.Spec) (*Machine, error) {
 		return nil, err
 	}
 	khz := 0
-	if s.Accel == vm.TCG {
+	switch s.Accel {
+	case vm.TCG:
 		khz = vm.TSCKHz()
+	case vm.KVM:
+		if _, err := os.Stat(kvmDevice); err != nil { // gone since it was probed
+			return nil, &ExitError{Reason: ErrAccel, State: "not started", Message: err.Error()}
+		}
 	}
 	m := &Machine{spec: s, done: make(chan struct{}), console: newTail(), stderr: newTail()}
 	if err := m.start(ctx, q, args(&s, q, khz)); err != nil {
@@ -120,7 +127,7 @@ func (m *Machine) start(ctx context.Context, q *Install, argv []string) (err err
 		Files: files, Stdout: errWrite, Stderr: errWrite, Weak: m.spec.WeakCage,
 	}
 	if m.spec.Accel == vm.KVM {
-		cfg.Devices = []string{"/dev/kvm"}
+		cfg.Devices = []string{kvmDevice}
 	}
 	m.proc, err = cage.Start(cfg)
 	errWrite.Close()
