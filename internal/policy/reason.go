@@ -50,7 +50,7 @@ var reasons = map[Reason]reasonText{
 	TooMany:            {"the placeholder occurs too often in one request", "send the credential once"},
 	TraceMethod:        {"TRACE and TRACK send the request back", "use another method"},
 	MalformedRequest:   {"the request is not strictly well-formed HTTP", "send one Host, one framing and clean header lines"},
-	Unscannable:        {"the response cannot be searched for the value", "ask for an identity, gzip, br or zstd response"},
+	Unscannable:        {"the response cannot be searched for the value", "have the server send it whole, as identity, gzip, deflate, br or zstd"},
 	UpgradeRefused:     {"this host's connections can change to no protocol but WebSocket, by a correct handshake", "use HTTP or WebSocket"},
 	AddressDenied:      {"the network policy denies this address", "see --no-net and --connect-to"},
 	ProtocolDenied:     {"the network policy denies this protocol", "use TCP; QUIC clients fall back by themselves"},

@@ -252,11 +252,16 @@ func TestBodyRefusedAfterAnswer(t *testing.T) {
 	})
 }
 
-var encoders = map[string]func(io.Writer) io.WriteCloser{
-	"gzip":    func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
-	"deflate": func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) },
-	"br":      func(w io.Writer) io.WriteCloser { return brotli.NewWriter(w) },
-	"zstd":    func(w io.Writer) io.WriteCloser { z, _ := zstd.NewWriter(w); return z },
+type flushWriter interface {
+	io.WriteCloser
+	Flush() error
+}
+
+var encoders = map[string]func(io.Writer) flushWriter{
+	"gzip":    func(w io.Writer) flushWriter { return gzip.NewWriter(w) },
+	"deflate": func(w io.Writer) flushWriter { return zlib.NewWriter(w) },
+	"br":      func(w io.Writer) flushWriter { return brotli.NewWriter(w) },
+	"zstd":    func(w io.Writer) flushWriter { z, _ := zstd.NewWriter(w); return z },
 }
 
 func coded(text string, codings ...string) string {

@@ -16,12 +16,28 @@ var digests = []string{
 	"X-Signature-Ed25519", "X-Body-Digest",
 }
 
+// answerDigests are those of an answer.
+var answerDigests = []string{
+	"Content-Md5", "Content-Digest", "Repr-Digest", "Digest",
+	"X-Amz-Checksum-*", "X-Goog-Hash", "X-Ms-Blob-Content-Md5",
+}
+
+// dropDigests removes the digests of an answer that no longer has the bytes
+// that it had, or not in its coding.
+func dropDigests(h http.Header) {
+	for name := range h {
+		if listed(answerDigests, name) {
+			delete(h, name)
+		}
+	}
+}
+
 // signedBody reports whether a request's head carries a digest or signature
 // over its body, or announces one behind it. Such a body is never changed.
 func signedBody(h, trailer http.Header) bool {
 	for _, fields := range []http.Header{h, trailer} {
 		for name, values := range fields {
-			if isDigest(http.CanonicalHeaderKey(name)) && !unsigned(values) {
+			if listed(digests, http.CanonicalHeaderKey(name)) && !unsigned(values) {
 				return true
 			}
 		}
@@ -40,8 +56,10 @@ func signedBody(h, trailer http.Header) bool {
 	return false
 }
 
-func isDigest(name string) bool {
-	for _, d := range digests {
+// listed reports whether name is in list, whose entries may begin or end with
+// an asterisk.
+func listed(list []string, name string) bool {
+	for _, d := range list {
 		if suffix, ok := strings.CutPrefix(d, "*"); ok && strings.HasSuffix(name, suffix) {
 			return true
 		}

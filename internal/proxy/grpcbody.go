@@ -21,22 +21,23 @@ const (
 	grpcMessage = 4 << 20
 )
 
-// respondGRPC passes a gRPC answer on. Its lengths stay as they are but for
+// sendGRPC passes a gRPC answer on. Its lengths stay as they are but for
 // compressed messages, which become plain ones.
-func (q *request) respondGRPC(w http.ResponseWriter, resp *http.Response, kind grpcKind, scrub *rewrite.Scrubber) {
+func (r *response) sendGRPC(w http.ResponseWriter, kind grpcKind) {
 	if kind == grpcWebText {
 		// Values show in one of their Base64 forms.
-		q.send(w, resp, scrub.Reader(resp.Body, true, q.scrubbed), scrub)
+		r.fixed = true
+		r.send(w, r.clean())
 		return
 	}
-	m := &grpcMessages{q: q, src: resp.Body, over: scrub.Overwriter(q.scrubbed)}
+	m := &grpcMessages{q: r.request, src: r.resp.Body, over: r.scrub.Overwriter(r.scrubbed)}
 	defer m.release()
-	if c := strings.ToLower(resp.Header.Get("Grpc-Encoding")); c != "" && c != "identity" {
+	if c := strings.ToLower(r.resp.Header.Get("Grpc-Encoding")); c != "" && c != "identity" {
 		m.coding = c
-		resp.ContentLength = -1
+		r.resp.ContentLength = -1
 		w.Header().Del("Content-Length")
 	}
-	q.send(w, resp, m, scrub)
+	r.send(w, m)
 }
 
 // breakOff ends an answer whose head is out already. A gRPC client is told
@@ -49,7 +50,7 @@ func (q *request) breakOff(w http.ResponseWriter, err error) {
 	e := q.event(audit.Aborted)
 	e.Reason, e.Detail = no.reason, no.detail
 	q.audit(e)
-	if q.in.ProtoMajor != 2 || strings.Contains(q.in.Header.Get("Content-Type"), "-web") {
+	if q.in.ProtoMajor != 2 || grpcOf(q.in.Header) == noGRPC || strings.Contains(q.in.Header.Get("Content-Type"), "-web") {
 		panic(http.ErrAbortHandler)
 	}
 	for name, values := range grpcStatus(no) {
@@ -171,10 +172,10 @@ func (m *grpcMessages) pack() error {
 	return nil
 }
 
-// unreadable passes text of a message on that cannot be searched, unless the
-// request carried a value.
+// unreadable withholds a message that cannot be searched, or passes text of
+// it on if that is to be.
 func (m *grpcMessages) unreadable(text []byte, end bool) error {
-	if m.q.sealed() {
+	if m.q.mode != ScrubLax {
 		no := refused(policy.Unscannable)
 		no.detail = "a compressed message"
 		return no

@@ -71,26 +71,14 @@ func (q *request) outgoing() *http.Request {
 	if q.searched() {
 		q.scannable(out.Header)
 	}
+	if q.guarded() {
+		delete(out.Header, websocket.FieldExtensions) // they compress, or nobody knows what
+	}
 	if q.upgrades != "" {
 		out.Header.Set("Connection", "Upgrade")
 		out.Header.Set("Upgrade", q.upgrades)
 	}
 	return out
-}
-
-// scannable asks for an answer in which values can be found: one that is not
-// compressed and not a slice, which may hold half of one. Ranges come later;
-// until then the whole is asked for, which RFC 9110 §14.2 always permits.
-func (q *request) scannable(h http.Header) {
-	if _, ok := h["Accept-Encoding"]; ok {
-		h["Accept-Encoding"] = []string{"identity"}
-	}
-	if _, ok := h["Grpc-Accept-Encoding"]; ok {
-		h["Grpc-Accept-Encoding"] = []string{"identity"}
-	}
-	delete(h, "Range")
-	delete(h, "If-Range")
-	delete(h, websocket.FieldExtensions) // they compress, or nobody knows what
 }
 
 // upstreamHost is the connection's name and port in canonical form.
@@ -144,11 +132,6 @@ func (q *request) substitute(out *http.Request) *refusal {
 	}
 	r.detail = err.Error()
 	return r
-}
-
-// sealed reports whether values may be written into the request.
-func (q *request) sealed() bool {
-	return len(q.swap) > 0 || q.body != nil && q.body.seal != nil
 }
 
 // forget takes back the markers that were not used.

@@ -17,7 +17,7 @@
 // message that cannot be completed is left visibly incomplete.
 //
 // The files in reading order: flow.go, splice.go, tls.go, plain.go, serve.go,
-// handler.go, request.go, respond.go, refuse.go.
+// handler.go, request.go, scrub.go, respond.go, refuse.go.
 package proxy
 
 import (
@@ -115,6 +115,8 @@ type Config struct {
 	NoVerify    []hostname.Name                         // need not prove who they are; see [policy.Facts]
 	OnViolation secret.Violation                        // where a secret has none of its own
 	Intercept   Mode
+	Scrub       func(name hostname.Name) Scrub // how answers of name are searched; nil: ScrubOn
+	ScrubAll    bool                           // those of every opened connection are, not of secrets' hosts alone
 	// Terminate ends the sandbox after a violation by a secret whose action
 	// is block-and-terminate. It must not wait for the flow. Nil: nothing.
 	Terminate func(reason policy.Reason)

@@ -26,6 +26,7 @@ type request struct {
 	facts    policy.Facts
 	target   string               // origin-form or "*", byte for byte
 	bound    bool                 // its host is one of some secret
+	mode     Scrub                // how its answer is searched
 	upgrades string               // the protocol that it asks to change to
 	socket   *websocket.Handshake // what it asks for, if that is a WebSocket
 	swap     []rewrite.Occurrence // placeholders to be replaced
@@ -58,6 +59,7 @@ func (s *session) read(r *http.Request) (*request, bool) {
 	}
 	q.facts.Method, q.facts.Target, q.facts.Header = r.Method, q.target, r.Header
 	q.bound = q.rules.set.HasHost(q.host())
+	q.mode = q.scrubMode()
 	return q, true
 }
 
@@ -69,10 +71,6 @@ func (q *request) host() hostname.Name { return q.facts.ServerName }
 func (q *request) oneName() bool {
 	return q.facts.TLS || q.facts.Direct && (sendsPlain(q.rules.set, q.first.Host) || sendsPlain(q.rules.set, q.host()))
 }
-
-// searched reports whether the answer is searched for values: it is one of a
-// secret's host, or may be.
-func (q *request) searched() bool { return q.bound || q.scrubAlways }
 
 // judge decides what is to be done with the request. Nil: forward it, with
 // the placeholders of q.swap replaced.

@@ -2,15 +2,14 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 	"net/textproto"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/cutoutdev/cutout/internal/audit"
-	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/rewrite"
 	"github.com/cutoutdev/cutout/internal/secret"
 )
@@ -20,127 +19,167 @@ import (
 // downloads are not and are overwritten in place.
 const holdLimit = 1 << 20
 
+// A response is the upstream's answer on its way to the guest.
+type response struct {
+	*request
+	resp  *http.Response
+	scrub *rewrite.Scrubber // nil: it is not searched
+	coded *decodedBody      // its body, if it was coded
+	fixed bool              // values in its body are overwritten in place
+	hits  int               // values found in its body
+}
+
 // respond sends the upstream's answer to the guest.
 func (q *request) respond(w http.ResponseWriter, resp *http.Response) {
-	scrub := q.scrubber()
-	if scrub != nil && q.sealed() && !readable(resp) {
-		no := refused(policy.Unscannable)
-		no.last = true // what is not read ends the upstream's connection
-		q.refuse(w, no)
-		return
-	}
-	h := w.Header()
-	copyHeader(h, q.answerHeader(resp, scrub))
-	if resp.Close {
-		h.Set("Connection", "close")
-	}
-	if scrub == nil || !hasBody(q.in.Method, resp) {
-		q.send(w, resp, resp.Body, scrub)
-		return
-	}
-	if kind := grpcOf(resp.Header); kind != noGRPC {
-		q.respondGRPC(w, resp, kind, scrub)
-	} else if n := resp.ContentLength; n < 0 {
-		q.send(w, resp, scrub.Reader(resp.Body, false, q.scrubbed), scrub)
-	} else if n > holdLimit || !q.held.Take(n) {
-		q.send(w, resp, scrub.Reader(resp.Body, true, q.scrubbed), scrub)
-	} else {
-		defer q.held.Give(n)
-		whole, err := io.ReadAll(scrub.Reader(resp.Body, false, q.scrubbed))
-		if err != nil {
-			q.failed(w, err)
+	r := &response{request: q, resp: resp, scrub: q.scrubber()}
+	length := resp.ContentLength // as it comes, coded or not
+	if r.scrub != nil {
+		if no := r.open(); no != nil {
+			no.last = true // what is not read ends the upstream's connection
+			q.refuse(w, no)
 			return
 		}
-		h.Set("Content-Length", strconv.Itoa(len(whole)))
-		q.send(w, resp, bytes.NewReader(whole), scrub)
+		defer r.close()
 	}
-}
-
-// scrubber is what searches the answer; nil if its host is not a secret's.
-func (q *request) scrubber() *rewrite.Scrubber {
-	if !q.searched() {
-		return nil
-	}
-	return q.rules.scrubber
-}
-
-// readable reports whether values would be found in the body of resp.
-func readable(resp *http.Response) bool {
-	for _, v := range resp.Header["Content-Encoding"] {
-		if v = strings.TrimSpace(v); v != "" && !strings.EqualFold(v, "identity") {
-			return false
-		}
-	}
-	// Nobody asked for a slice, whose ends may cut a value in two.
-	return resp.StatusCode != http.StatusPartialContent
-}
-
-// hasBody reports whether bytes follow the head of resp, RFC 9112 §6.3.
-func hasBody(method string, resp *http.Response) bool {
+	r.head(w)
+	kind := grpcOf(resp.Header)
 	switch {
-	case method == http.MethodHead, resp.StatusCode == http.StatusNoContent, resp.StatusCode == http.StatusNotModified:
+	case r.scrub == nil || !r.hasBody():
+		r.send(w, resp.Body)
+	case kind != noGRPC:
+		r.sendGRPC(w, kind)
+	case length >= 0 && length <= holdLimit && r.hold(w, length):
+	default:
+		// A length that was announced stays as it is.
+		r.fixed = r.fixed || resp.ContentLength >= 0
+		r.send(w, r.clean())
+	}
+}
+
+// clean is the body without values.
+func (r *response) clean() io.Reader {
+	return r.scrub.Reader(r.resp.Body, r.fixed, func(s *secret.Secret) {
+		r.hits++
+		r.scrubbed(s)
+	})
+}
+
+// hold reads the body, which comes in length bytes, to its end, measures and
+// sends it. False: there is no room for it. One that grows beyond the room
+// goes on without a length.
+func (r *response) hold(w http.ResponseWriter, length int64) bool {
+	room := 2*length + 4<<10 // placeholders may be longer than values
+	if r.coded != nil {
+		room = holdLimit
+	}
+	if !r.held.Take(room) {
 		return false
 	}
-	return resp.ContentLength != 0
+	defer r.held.Give(room)
+	body := r.clean()
+	whole, err := io.ReadAll(io.LimitReader(body, room))
+	if no := new(refusal); errors.As(err, &no) && !r.body.incomplete() {
+		no.last = true
+		r.refuse(w, no)
+		return true
+	} else if err != nil {
+		r.failed(w, err)
+		return true
+	}
+	if r.hits > 0 {
+		dropDigests(w.Header())
+	}
+	if int64(len(whole)) == room {
+		r.resp.ContentLength = -1
+		w.Header().Del("Content-Length")
+		r.send(w, io.MultiReader(bytes.NewReader(whole), body))
+		return true
+	}
+	r.resp.ContentLength = int64(len(whole))
+	w.Header().Set("Content-Length", strconv.Itoa(len(whole)))
+	r.send(w, bytes.NewReader(whole))
+	return true
 }
 
-// answerHeader is the header that the guest gets.
-func (q *request) answerHeader(resp *http.Response, scrub *rewrite.Scrubber) http.Header {
-	h := forwardable(resp.Header)
+// hasBody reports whether bytes follow the head, RFC 9112 §6.3.
+func (r *response) hasBody() bool {
+	switch {
+	case r.in.Method == http.MethodHead, r.resp.StatusCode == http.StatusNoContent, r.resp.StatusCode == http.StatusNotModified:
+		return false
+	}
+	return r.resp.ContentLength != 0
+}
+
+// head puts the header that the guest gets into that of w.
+func (r *response) head(w http.ResponseWriter) {
+	copyHeader(w.Header(), r.header())
+	if r.resp.Close {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+func (r *response) header() http.Header {
+	h := forwardable(r.resp.Header)
 	delete(h, "Te")
 	delete(h, "Alt-Svc") // the way to a server that nobody judged
-	if scrub != nil {
+	if r.scrub != nil {
 		if grpcOf(h) != noGRPC {
-			q.scrubGRPC(h, scrub)
+			r.scrubGRPC(h, r.scrub)
 		}
-		scrub.Header(h, q.scrubbed)
+		r.scrub.Header(h, r.scrubbed)
 	}
 	for _, name := range []string{"Date", "Content-Type"} {
 		if _, ok := h[name]; !ok {
 			h[name] = nil // else net/http's server makes one up
 		}
 	}
-	if scrub != nil {
-		scrub.Header(resp.Trailer, q.scrubbed) // names, so far
-	}
-	for name := range resp.Trailer {
+	r.scrubTrailer() // names, so far
+	for name := range r.resp.Trailer {
 		h.Add("Trailer", name)
 	}
 	return h
 }
 
+func (r *response) scrubTrailer() {
+	if r.scrub == nil {
+		return
+	}
+	if grpcOf(r.resp.Header) != noGRPC {
+		r.scrubGRPC(r.resp.Trailer, r.scrub)
+	}
+	r.scrub.Header(r.resp.Trailer, r.scrubbed)
+	if r.coded != nil || r.hits > 0 {
+		dropDigests(r.resp.Trailer)
+	}
+}
+
 // send writes the head, body and trailers. From here on a failure can only be
 // shown by not ending the message.
-func (q *request) send(w http.ResponseWriter, resp *http.Response, body io.Reader, scrub *rewrite.Scrubber) {
-	announced := len(resp.Trailer)
-	w.WriteHeader(resp.StatusCode)
-	if hasBody(q.in.Method, resp) {
+func (r *response) send(w http.ResponseWriter, body io.Reader) {
+	announced := len(r.resp.Trailer)
+	w.WriteHeader(r.resp.StatusCode)
+	if r.hasBody() {
 		var err error
-		if resp.ContentLength < 0 {
+		if r.resp.ContentLength < 0 {
 			err = copyLive(w, body)
 		} else {
 			err = copyBody(w, body)
 		}
 		if err != nil {
-			q.breakOff(w, err)
+			r.breakOff(w, err)
 			return
 		}
 	}
-	if q.body.incomplete() {
+	if r.body.incomplete() {
 		panic(http.ErrAbortHandler) // the server may have ended its answer for that
 	}
-	if len(resp.Trailer) == 0 {
+	r.scrubTrailer()
+	if len(r.resp.Trailer) == 0 {
 		return
 	}
-	if scrub != nil {
-		if grpcOf(resp.Header) != noGRPC {
-			q.scrubGRPC(resp.Trailer, scrub)
-		}
-		scrub.Header(resp.Trailer, q.scrubbed)
-	}
 	http.NewResponseController(w).Flush() // so that the message is chunked
-	for name, values := range resp.Trailer {
-		if len(resp.Trailer) != announced {
+	for name, values := range r.resp.Trailer {
+		if len(r.resp.Trailer) != announced {
 			name = http.TrailerPrefix + name
 		}
 		w.Header()[name] = values

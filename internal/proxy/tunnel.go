@@ -31,7 +31,7 @@ func (q *request) handshake() *refusal {
 		q.socket = hs
 		return nil
 	}
-	if !q.searched() {
+	if !q.guarded() {
 		return nil
 	}
 	r := refused(policy.UpgradeRefused)
@@ -53,7 +53,7 @@ func inHandshake(o rewrite.Occurrence) bool {
 // answers what was asked for opens it; with a secret's host only one that
 // opens a WebSocket without extension, whose messages are then searched.
 func (q *request) tunnel(w http.ResponseWriter, out *http.Request, resp *http.Response) {
-	h := q.answerHeader(resp, q.scrubber())
+	h := (&response{request: q, resp: resp, scrub: q.scrubber()}).header()
 	h["Connection"], h["Upgrade"] = resp.Header["Connection"], resp.Header["Upgrade"]
 	up, ok := resp.Body.(io.ReadWriteCloser)
 	open := errors.New("it was not asked to change the protocol")
@@ -61,7 +61,7 @@ func (q *request) tunnel(w http.ResponseWriter, out *http.Request, resp *http.Re
 		open = q.socket.Response(h)
 	}
 	asked, got := out.Header.Get("Upgrade"), resp.Header.Get("Upgrade")
-	if !ok || asked == "" || !strings.EqualFold(asked, got) || q.searched() && open != nil {
+	if !ok || asked == "" || !strings.EqualFold(asked, got) || q.guarded() && open != nil {
 		no := refused(policy.UpstreamFailed)
 		no.detail, no.last = "its answer to the handshake is wrong", true
 		if open != nil {

@@ -96,6 +96,16 @@ func kindOf(contentType string) kind {
 	return k
 }
 
+// Elastic reports whether a text of a Content-Type may grow or shrink: nothing
+// in its syntax can hold a length.
+func Elastic(contentType string) bool {
+	switch kindOf(contentType).syntax {
+	case opaque, multipart, encoded:
+		return false
+	}
+	return true
+}
+
 // utf8Based reports whether text in charset is UTF-8.
 func utf8Based(charset string) bool {
 	switch strings.ToLower(charset) {
