@@ -89,6 +89,9 @@ func (a *app) report(cmd *cobra.Command, err error) int {
 	if hint := config.Hint(err); hint != "" {
 		err = term.WithHint(err, "%s", hint)
 	}
+	if errors.Is(err, syscall.ENOSPC) && hintOf(err) == "" {
+		err = term.WithHint(err, "free some space")
+	}
 	a.out.Error(err)
 	return code
 }

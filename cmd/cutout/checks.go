@@ -20,6 +20,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/vm"
 	"github.com/cutoutdev/cutout/internal/vm/cage"
 	"github.com/cutoutdev/cutout/internal/vm/kernel"
+	"github.com/cutoutdev/cutout/internal/vm/qemu"
 )
 
 // failed is a check that found err, which may carry its own hint.
@@ -47,10 +48,11 @@ func checkState(home state.Home, err error) check {
 }
 
 func checkQEMU(ctx context.Context) check {
-	path, err := exec.LookPath(qemuProgram)
+	q, err := qemu.Find("")
 	if err != nil {
-		return check{"QEMU", statusMissing, qemuProgram + " is not installed", "run cutout setup"}
+		return check{"QEMU", statusMissing, err.Error(), "run cutout setup"}
 	}
+	path := q.Binary
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, "--version")
@@ -85,8 +87,8 @@ func checkKernel(home state.Home) check {
 
 // checkDefaultImage finds a missing image weak, not fatal: others can be
 // named.
-func checkDefaultImage(home state.Home) check {
-	img, err := lookupDefault(&image.Store{Dir: home.Images()})
+func checkDefaultImage(ctx context.Context, home state.Home) check {
+	img, err := lookupDefault(ctx, &image.Store{Dir: home.Images()}, nil)
 	switch {
 	case errors.Is(err, image.ErrNotFound):
 		return check{"image", statusWeak, "there is no default image; run needs an IMAGE", "run cutout setup"}

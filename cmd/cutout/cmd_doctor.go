@@ -45,7 +45,7 @@ wrong.`,
 			home, err := state.Default()
 			checks := []check{checkState(home, err)}
 			if err == nil {
-				checks = append(checks, checkKernel(home), checkDefaultImage(home))
+				checks = append(checks, checkKernel(home), checkDefaultImage(ctx, home))
 			}
 			checks = append(checks, checkQEMU(ctx), checkKVM(ctx), checkCage(), checkStore(), checkMemory())
 			return a.reportChecks(checks, asJSON)

@@ -161,7 +161,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	}
 	spec, values, err := o.Build(os.LookupEnv)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	defer func() {
 		for _, v := range values {
@@ -211,22 +211,19 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 // findImage returns the image that the user named, or the default one.
 func (a *app) findImage(ctx context.Context, home state.Home, name string) (image.Image, error) {
 	store := image.Store{Dir: home.Images()}
+	defer a.out.Progress("", 0, 0)
 	if name == "" {
-		img, err := lookupDefault(&store)
+		img, err := lookupDefault(ctx, &store, a.out.Progress)
 		if errors.Is(err, image.ErrNotFound) {
 			return img, term.WithHint(errors.New("there is no default image"), "run cutout setup, or name an image")
 		}
 		return img, imageHint(err, defaultImage)
 	}
-	img, err := store.Lookup(name)
-	if err == nil {
-		return img, nil
+	find := store.Lookup
+	if looksLikeReference(name) { // else a damaged image would be replaced by a stranger's of its name
+		find = store.Ensure
 	}
-	if errors.Is(err, image.ErrNotFound) && !looksLikeReference(name) {
-		return img, imageHint(err, name)
-	}
-	img, err = store.Ensure(ctx, name, a.out.Progress)
-	a.out.Progress("", 0, 0)
+	img, err := find(ctx, name, a.out.Progress)
 	return img, imageHint(err, name)
 }
 

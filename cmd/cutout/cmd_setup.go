@@ -16,6 +16,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/state"
 	"github.com/cutoutdev/cutout/internal/term"
 	"github.com/cutoutdev/cutout/internal/vm/kernel"
+	"github.com/cutoutdev/cutout/internal/vm/qemu"
 )
 
 // pulledDefault stands in for the default image where there is no apt.
@@ -84,17 +85,14 @@ func (a *app) setup(ctx context.Context, o setupOptions) error {
 func (a *app) done(what, detail string) { a.out.Printf("%-8s %s", what, term.Escape(detail)) }
 
 // qemuPackage is Debian's package with the monitor.
-const (
-	qemuProgram = "qemu-system-x86_64"
-	qemuPackage = "qemu-system-x86"
-)
+const qemuPackage = "qemu-system-x86"
 
 func (a *app) setupQEMU(ctx context.Context) error {
-	if path, err := exec.LookPath(qemuProgram); err == nil {
-		a.done("QEMU", path)
+	q, missing := qemu.Find("")
+	if missing == nil {
+		a.done("QEMU", q.Binary)
 		return nil
 	}
-	missing := fmt.Errorf("%s is not installed", qemuProgram)
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return term.WithHint(missing, "install QEMU 7.2 or later for x86-64, then run cutout setup again")
 	}
@@ -107,11 +105,10 @@ func (a *app) setupQEMU(ctx context.Context) error {
 			return term.WithHint(err, "install %s yourself, then run cutout setup again", qemuPackage)
 		}
 	}
-	path, err := exec.LookPath(qemuProgram)
-	if err != nil {
+	if q, missing = qemu.Find(""); missing != nil {
 		return missing
 	}
-	a.done("QEMU", path)
+	a.done("QEMU", q.Binary)
 	return nil
 }
 
@@ -141,6 +138,9 @@ func (a *app) setupKernel(ctx context.Context, home state.Home, o setupOptions) 
 	if err != nil || o.again || o.kernel != "" {
 		if k, err = a.installKernel(ctx, home, o); err != nil {
 			return err
+		}
+		for _, name := range initramfses(home) {
+			os.Remove(name)
 		}
 	}
 	if _, err := ensureInitramfs(home, k); err != nil {
@@ -184,7 +184,7 @@ func installHostKernel(home state.Home) (*kernel.Installed, error) {
 
 func (a *app) setupImage(ctx context.Context, home state.Home, again bool) error {
 	store := &image.Store{Dir: home.Images()}
-	img, err := lookupDefault(store)
+	img, err := lookupDefault(ctx, store, a.out.Progress)
 	if err != nil || again {
 		if img, err = a.makeDefaultImage(ctx, home, store); err != nil {
 			return err
@@ -195,10 +195,10 @@ func (a *app) setupImage(ctx context.Context, home state.Home, again bool) error
 }
 
 // lookupDefault returns the default image, or what stands in for it.
-func lookupDefault(store *image.Store) (image.Image, error) {
-	img, err := store.Lookup(defaultImage)
+func lookupDefault(ctx context.Context, store *image.Store, progress image.Progress) (image.Image, error) {
+	img, err := store.Lookup(ctx, defaultImage, progress)
 	if errors.Is(err, image.ErrNotFound) {
-		if pulled, perr := store.Lookup(pulledDefault); !errors.Is(perr, image.ErrNotFound) {
+		if pulled, perr := store.Lookup(ctx, pulledDefault, progress); !errors.Is(perr, image.ErrNotFound) {
 			return pulled, perr
 		}
 	}

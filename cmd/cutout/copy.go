@@ -33,7 +33,7 @@ func parseCopies(texts []string) ([]copySpec, error) {
 		}
 		c := copySpec{src: text[:i], dst: path.Clean(text[i+1:])}
 		if _, err := os.Stat(c.src); err != nil {
-			return nil, fmt.Errorf("--copy %q: %w", text, err)
+			return nil, term.WithHint(fmt.Errorf("--copy %q: %w", text, err), "check the path")
 		}
 		if strings.HasSuffix(text, "/") {
 			abs, err := filepath.Abs(c.src)

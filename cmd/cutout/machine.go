@@ -25,7 +25,7 @@ func guestMachine(home state.Home) (vmlinux, initrd string, err error) {
 		return "", "", term.WithHint(errors.New("there is no guest kernel"), "run cutout setup")
 	}
 	if err != nil {
-		return "", "", term.WithHint(err, "run cutout setup again")
+		return "", "", term.WithHint(err, "run cutout setup --again")
 	}
 	initrd, err = ensureInitramfs(home, k)
 	return k.Vmlinux, initrd, err
@@ -50,7 +50,7 @@ func ensureInitramfs(home state.Home, k *kernel.Installed) (string, error) {
 	if err := kernel.Initramfs(&archive, agent, k.Modules); err != nil {
 		return "", fmt.Errorf("build initramfs: %w", err)
 	}
-	old, _ := filepath.Glob(filepath.Join(home.Kernel(), "initramfs-*.cpio")) // the pattern is well formed
+	old := initramfses(home)
 	if err := state.WriteFile(path, archive.Bytes(), 0o644); err != nil {
 		return "", err
 	}
@@ -58,6 +58,11 @@ func ensureInitramfs(home state.Home, k *kernel.Installed) (string, error) {
 		os.Remove(name)
 	}
 	return path, nil
+}
+
+func initramfses(home state.Home) []string {
+	found, _ := filepath.Glob(filepath.Join(home.Kernel(), "initramfs-*.cpio")) // the pattern is well formed
+	return found
 }
 
 // findAgent returns the agent beside this program.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/cutoutdev/cutout/test/script"
 )
 
 // TestMain makes this test binary the command cutout for the scripts.
@@ -31,7 +33,8 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"status": exitStatusIs,
+			"status":  script.Status,
+			"mistake": script.Mistake,
 		},
 	})
 }

@@ -166,7 +166,7 @@ func TestBuild(t *testing.T) {
 		"must be inter":     {Rules: Rules{Secrets: []string{"TOK@a.example"}}, Bypass: []string{"*.b.example", "a.example"}},
 		"must be absolute":  {Dir: "tmp"},
 		"invalid memory":    {Memory: "lots"},
-		"below 128 MiB":     {Memory: "64m"},
+		"outside of what":   {Memory: "64m"},
 		"writable":          {Volumes: []string{"/tmp:/tmp"}},
 		"no such file":      {Volumes: []string{"/does/not/exist:/x:ro"}},
 		"unknown --tls-":    {Intercept: "some"},

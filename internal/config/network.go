@@ -101,14 +101,18 @@ func ParseMemory(s string) (int, error) {
 		return 0, hinted(fmt.Sprintf("invalid memory size %q", s), "write 512m or 2g")
 	}
 	mib := int(n) * (unit >> 20)
-	if mib < minMemory {
-		return 0, fmt.Errorf("memory size %q is below %d MiB, the least that a guest starts with", s, minMemory)
+	if mib < minMemory || mib > maxMemory {
+		return 0, hinted(fmt.Sprintf("memory size %q is outside of what a guest can have", s), fmt.Sprintf("%dm to %dg", minMemory, maxMemory>>10))
 	}
 	return mib, nil
 }
 
-// minMemory is what kernel, agent and a shell need, with some room.
-const minMemory = 128
+// A kernel, the agent and a shell need the least, with some room; the most is
+// what an emulated processor has addresses for.
+const (
+	minMemory = 128
+	maxMemory = 1 << 20
+)
 
 // ParseVolume reads HOST:GUEST:ro.
 func ParseVolume(s string) (keeper.Volume, error) {

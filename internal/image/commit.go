@@ -20,8 +20,8 @@ func (s *Store) build(ctx context.Context, name string, src *source, progress Pr
 		defer unlock()
 	}
 	rec := record{Name: name, Digest: digest, Builder: builder, Created: src.created, Config: src.config}
-	if have, ok := s.have(ctx, digest); ok {
-		rec.Size, rec.SHA256 = have.Size, have.SHA256
+	if have, st, ok := s.have(ctx, digest); ok {
+		rec.Size, rec.SHA256, rec.Stamp = have.Size, have.SHA256, st
 		return s.commit(ctx, rec, "")
 	}
 	f, err := s.temp("disk-*")
@@ -68,21 +68,25 @@ func (s *Store) seal(ctx context.Context, f *os.File, rec *record, progress Prog
 	return nil
 }
 
-// have returns a whole image with this digest, whatever its name.
-func (s *Store) have(ctx context.Context, digest string) (Image, bool) {
+// have returns a whole image with this digest, whatever its name, and the
+// stamp of its disk.
+func (s *Store) have(ctx context.Context, digest string) (Image, stamp, bool) {
 	if digest == "" {
-		return Image{}, false
+		return Image{}, stamp{}, false
 	}
 	images, err := s.List()
 	if err != nil {
-		return Image{}, false
+		return Image{}, stamp{}, false
 	}
 	for _, i := range images {
-		if i.Digest == digest && s.Verify(ctx, i, nil) == nil {
-			return i, true
+		if i.Digest != digest {
+			continue
+		}
+		if st, err := s.verify(ctx, i, nil); err == nil {
+			return i, st, true
 		}
 	}
-	return Image{}, false
+	return Image{}, stamp{}, false
 }
 
 // commit puts the disk, if it is new, and the record where readers look: the
@@ -104,10 +108,16 @@ func (s *Store) commit(ctx context.Context, rec record, disk string) (Image, err
 		if err := syncDir(filepath.Dir(img.Disk)); err != nil {
 			return Image{}, err
 		}
-	} else if f, err := img.Open(); err == nil {
-		f.Close()
-	} else {
-		return Image{}, err // removed since it was found
+	}
+	f, err := img.Open() // a disk that was there may have been removed since it was found
+	if err != nil {
+		return Image{}, err
+	}
+	defer f.Close()
+	if disk != "" { // the rename has changed it
+		if rec.Stamp, err = stampOf(f); err != nil {
+			return Image{}, err
+		}
 	}
 	if err := s.writeRecord(rec); err != nil {
 		return Image{}, err

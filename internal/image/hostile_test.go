@@ -132,7 +132,7 @@ func TestHostile(t *testing.T) {
 				t.Errorf("alone: error %v, want a refusal with %q", err, test.want)
 			}
 			leftovers(t, s)
-			if _, err := s.Lookup("x"); !errors.Is(err, ErrNotFound) {
+			if _, err := s.Lookup(context.Background(), "x", nil); !errors.Is(err, ErrNotFound) {
 				t.Errorf("found after refusal: %v", err)
 			}
 			_, err = flatten(t, limits, tarOf(t, dir("base"), file("base/a", "1")), test.data)

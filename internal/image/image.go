@@ -26,8 +26,8 @@ var (
 	// ErrNotFound is returned for a name that the store does not hold.
 	ErrNotFound = errors.New("image not found")
 
-	// ErrCorrupt is returned for an image whose disk is missing or differs
-	// from what was built; importing or pulling it again repairs it.
+	// ErrCorrupt is returned for an image whose disk is missing or is not
+	// what was built; importing or pulling it again repairs it.
 	ErrCorrupt = errors.New("image is corrupt")
 
 	// ErrRefused is wrapped by every error about the content of a layer,
@@ -87,10 +87,12 @@ type Config struct {
 // file of the recorded size. The caller closes it.
 func (i Image) Open() (*os.File, error) {
 	f, err := os.OpenFile(i.Disk, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	if errors.Is(err, os.ErrNotExist) {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("open disk of image %q: %w: the disk is missing", i.Name, ErrCorrupt)
-	}
-	if err != nil {
+	case errors.Is(err, syscall.ELOOP):
+		return nil, fmt.Errorf("open disk of image %q: %w: a link is in the disk's place", i.Name, ErrCorrupt)
+	case err != nil:
 		return nil, fmt.Errorf("open disk of image %q: %w", i.Name, err)
 	}
 	st, err := f.Stat()

@@ -36,7 +36,7 @@ func (s *Store) Import(ctx context.Context, name, path string, progress Progress
 // Ensure returns the image called ref, pulling it if the store does not hold
 // it or holds it damaged.
 func (s *Store) Ensure(ctx context.Context, ref string, progress Progress) (Image, error) {
-	img, err := s.Lookup(ref)
+	img, err := s.Lookup(ctx, ref, progress)
 	if err == nil || !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
 		return img, err
 	}

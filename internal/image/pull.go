@@ -58,7 +58,7 @@ func (s *Store) pull(ctx context.Context, ref string, progress Progress) (Image,
 	if err != nil {
 		return Image{}, err
 	}
-	if img, ok := s.have(ctx, sha256String(doc)); ok {
+	if img, _, ok := s.have(ctx, sha256String(doc)); ok {
 		// The disk is here under another name, or was pulled before.
 		return s.build(ctx, ref, &source{digest: img.Digest, config: img.Config, created: img.Created}, progress)
 	}

@@ -151,7 +151,7 @@ func TestImportArchives(t *testing.T) {
 			if test.digest != "" && got.Digest != test.digest {
 				t.Errorf("digest %s, want %s", got.Digest, test.digest)
 			}
-			if l, err := s.Lookup("x"); err != nil || l.Disk != got.Disk {
+			if l, err := s.Lookup(context.Background(), "x", nil); err != nil || l.Disk != got.Disk {
 				t.Errorf("Lookup = %v, %v", l, err)
 			}
 		})

@@ -46,6 +46,7 @@ type record struct {
 	SHA256  string    `json:"sha256"`
 	Created time.Time `json:"created"`
 	Config  Config    `json:"config"`
+	Stamp   stamp     `json:"stamp"` // of the disk when it was last known to be whole
 }
 
 func (s *Store) disk(digest string) string {
@@ -64,10 +65,10 @@ func (s *Store) image(r record) Image {
 	}
 }
 
-// Lookup returns the image called name, whose disk exists and has the
-// recorded size: ErrNotFound or ErrCorrupt otherwise.
-func (s *Store) Lookup(name string) (Image, error) {
-	var last record
+// Lookup returns the image called name if its disk is what was built:
+// ErrNotFound or ErrCorrupt otherwise. A disk that nobody has touched is known
+// by its stamp; any other, such as a copy, is read once.
+func (s *Store) Lookup(ctx context.Context, name string, progress Progress) (Image, error) {
 	for {
 		r, err := readRecord(s.nameFile(name))
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, errOtherBuilder) {
@@ -77,16 +78,13 @@ func (s *Store) Lookup(name string) (Image, error) {
 			return Image{}, fmt.Errorf("look up image %q: %w", name, err)
 		}
 		img := s.image(r)
-		f, err := img.Open()
-		if err == nil {
-			f.Close()
+		if err = s.check(ctx, r, progress); err == nil {
 			return img, nil
 		}
 		// An import may have replaced record and disk in between.
-		if !errors.Is(err, ErrCorrupt) || r.Digest == last.Digest && r.SHA256 == last.SHA256 {
+		if now, rerr := readRecord(s.nameFile(name)); !errors.Is(err, ErrCorrupt) || rerr != nil || now.same(r) {
 			return Image{}, err
 		}
-		last = r
 	}
 }
 
@@ -162,19 +160,29 @@ func (s *Store) dropDisks() error {
 
 // Verify reads the whole disk and compares it with what was built.
 func (s *Store) Verify(ctx context.Context, img Image, progress Progress) error {
+	_, err := s.verify(ctx, img, progress)
+	return err
+}
+
+// verify is Verify; the stamp is of what it has read.
+func (s *Store) verify(ctx context.Context, img Image, progress Progress) (stamp, error) {
 	f, err := img.Open()
 	if err != nil {
-		return err
+		return stamp{}, err
 	}
 	defer f.Close()
+	st, err := stampOf(f)
+	if err != nil {
+		return stamp{}, err
+	}
 	sum, err := sumFile(ctx, f, img.Size, progress)
 	if err != nil {
-		return err
+		return stamp{}, err
 	}
 	if sum != img.SHA256 {
-		return fmt.Errorf("verify image %q: %w: the disk has changed since it was built", img.Name, ErrCorrupt)
+		return stamp{}, fmt.Errorf("verify image %q: %w: the disk has changed since it was built", img.Name, ErrCorrupt)
 	}
-	return nil
+	return st, nil
 }
 
 func sumFile(ctx context.Context, f *os.File, size int64, progress Progress) (string, error) {

@@ -155,8 +155,10 @@ func failure(err error) *Failure {
 // hint is what the user can do about err, if it is one of the host's lacks.
 func hint(err error) string {
 	switch {
-	case errors.Is(err, qemu.ErrNoMemory):
-		return "give the guest less with -m"
+	case errors.Is(err, qemu.ErrNoMemory), errors.Is(err, qemu.ErrKilled):
+		return "give the guest less with -m, or free some memory"
+	case errors.Is(err, qemu.ErrKernel):
+		return "run cutout setup --again"
 	case errors.Is(err, qemu.ErrNotFound), errors.Is(err, qemu.ErrNoFirmware):
 		return "run cutout setup"
 	case errors.As(err, new(*cage.MissingError)):
@@ -166,7 +168,7 @@ func hint(err error) string {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, image.ErrNoSpace):
 		return "free some space"
 	case errors.Is(err, qemu.ErrBootTimeout), errors.Is(err, qemu.ErrGuestReset):
-		return "see cutout doctor; a busy machine may only need another try"
+		return "see cutout doctor; a busy machine may only need another try, a damaged kernel cutout setup --again"
 	}
 	return ""
 }

@@ -61,6 +61,9 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	for _, w := range s.spec.Warnings() {
 		s.record("weakened:", w)
 	}
+	if err := s.record("starting", s.spec.ID); err != nil { // or the first use of a value would find out
+		return err
+	}
 	var link net.Conn
 	var nic *os.File
 	if !s.spec.Net.Off {
@@ -245,8 +248,8 @@ func (s *sandbox) dumpMemory(ctx context.Context, w io.Writer) error {
 	return err
 }
 
-func (s *sandbox) record(what, detail string) {
-	s.log.Append(audit.Event{Event: audit.Lifecycle, Detail: what + " " + detail})
+func (s *sandbox) record(what, detail string) error {
+	return s.log.Append(audit.Event{Event: audit.Lifecycle, Detail: what + " " + detail})
 }
 
 // close ends what start has brought up, the machine first, and removes the

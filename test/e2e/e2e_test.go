@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/cutoutdev/cutout/internal/testnet"
+	"github.com/cutoutdev/cutout/test/script"
 )
 
 // The binary and the home that make setup has filled.
@@ -118,7 +118,9 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"received": received,
 			"clean":    clean,
-			"status":   status,
+			"nothing":  nothing,
+			"status":   script.Status,
+			"mistake":  script.Mistake,
 		},
 	})
 }
@@ -144,6 +146,7 @@ func setup(env *testscript.Env) error {
 	}
 	env.Setenv("CUTOUT_HOME", home)
 	env.Setenv("API_KEY", newValue())
+	env.Setenv("CUTOUT_BIN", filepath.Dir(cutout))
 	env.Setenv("PATH", filepath.Dir(cutout)+":"+os.Getenv("PATH"))
 	return nil
 }
@@ -174,6 +177,16 @@ func received(ts *testscript.TestScript, neg bool, args []string) {
 // clean: no sandbox of this home runs or has left anything but logs.
 func clean(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(checkClean(ts.Getenv("CUTOUT_HOME")))
+}
+
+// nothing: what clean says, and no sandbox ever was.
+func nothing(ts *testscript.TestScript, neg bool, args []string) {
+	clean(ts, neg, args)
+	left, err := filepath.Glob(filepath.Join(ts.Getenv("CUTOUT_HOME"), "sandboxes", "*"))
+	ts.Check(err)
+	if len(left) > 0 {
+		ts.Fatalf("left behind: %v", left)
+	}
 }
 
 func checkClean(home string) error {
@@ -218,24 +231,6 @@ func processes(home string) ([]string, error) {
 		}
 	}
 	return out, nil
-}
-
-// status N CMD…: CMD ends with exit status N. What it printed can be looked
-// at with stdout and stderr.
-func status(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) < 2 || neg {
-		ts.Fatalf("usage: status N CMD…")
-	}
-	err := ts.Exec(args[1], args[2:]...)
-	code := 0
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		code = exit.ExitCode()
-	} else if err != nil {
-		ts.Fatalf("%v", err)
-	}
-	if fmt.Sprint(code) != args[0] {
-		ts.Fatalf("exit status %d, want %s", code, args[0])
-	}
 }
 
 // eventually waits until check holds, at most for limit.

@@ -43,16 +43,21 @@ func TestArgs(t *testing.T) {
 func TestReason(t *testing.T) {
 	for _, tt := range []struct {
 		message, stop string
+		killed        bool
 		want          error
 	}{
-		{"qemu: cannot set up guest memory 'microvm.ram': Cannot allocate memory", "", ErrNoMemory},
-		{"Could not access KVM kernel module: Permission denied", "", ErrAccel},
-		{"failed to initialize kvm: Permission denied", "", ErrAccel},
-		{"", "guest-reset", ErrGuestReset},
-		{"", "guest-shutdown", nil},
-		{"error: something", "", nil},
+		{"qemu: cannot set up guest memory 'microvm.ram': Cannot allocate memory", "", false, ErrNoMemory},
+		{"Could not access KVM kernel module: Permission denied", "", false, ErrAccel},
+		{"failed to initialize kvm: Permission denied", "", false, ErrAccel},
+		{"qemu: could not open kernel file '/k/vmlinux': Permission denied", "", false, ErrKernel},
+		{"qemu: linux kernel too old to load a ram disk", "", false, ErrKernel},
+		{"Error loading uncompressed kernel without PVH ELF Note", "", false, ErrKernel},
+		{"", "guest-reset", false, ErrGuestReset},
+		{"", "guest-shutdown", false, nil},
+		{"", "", true, ErrKilled},
+		{"error: something", "", false, nil},
 	} {
-		if got := reason(tt.message, tt.stop); got != tt.want {
+		if got := reason(tt.message, tt.stop, tt.killed); got != tt.want {
 			t.Errorf("%q, %q: %v", tt.message, tt.stop, got)
 		}
 	}

@@ -54,7 +54,7 @@ func again(err error) bool {
 	if !errors.As(err, &e) {
 		return false
 	}
-	return !errors.Is(err, ErrNoMemory)
+	return !errors.Is(err, ErrNoMemory) && !errors.Is(err, ErrKernel) && !errors.Is(err, ErrKilled)
 }
 
 func boot(ctx context.Context, s vm.Spec, connect func(context.Context, net.Conn) error) (*Machine, error) {

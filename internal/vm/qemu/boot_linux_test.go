@@ -260,7 +260,7 @@ func TestBootFails(t *testing.T) {
 		{"no memory", func(s *vm.Spec) { s.MemoryMiB = 1 << 30 }, qemu.ErrNoMemory, "", "", 0},
 		{"no QEMU", func(s *vm.Spec) { s.QEMU = "/nonexistent/qemu" }, qemu.ErrNotFound, "", "", 0},
 		{"no kernel", func(s *vm.Spec) { s.Kernel = "/nonexistent/kernel" }, os.ErrNotExist, "", "", 0},
-		{"no kernel image", func(s *vm.Spec) { s.Kernel = text }, nil, "kernel", "", 1},
+		{"no kernel image", func(s *vm.Spec) { s.Kernel = text }, qemu.ErrKernel, "", "", 0},
 		{"no disk serial", func(s *vm.Spec) { s.Disks = []vm.Disk{{Serial: strings.Repeat("x", 21)}} }, nil, "disk", "", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -157,21 +157,25 @@ func (m *Machine) wait() {
 	state, err := m.proc.Wait()
 	m.drained.Wait()
 	m.monitor.wait()
+	said := lastLine(m.stderr.String())
 	switch {
 	case err != nil:
 		m.err = err
-	case m.killed.Load() && m.stderr.String() == "", state.Success() && m.monitor.stopReason() != "guest-reset":
+	case m.killed.Load() && said == "", state.Success() && m.monitor.stopReason() != "guest-reset":
 	default:
-		e := &ExitError{State: state.String(), Message: lastLine(m.stderr.String()), Console: m.console.String()}
-		e.Reason = reason(e.Message, m.monitor.stopReason())
+		e := &ExitError{State: state.String(), Message: said, Console: m.console.String()}
+		e.Reason = reason(said, m.monitor.stopReason(), e.State == killed && !m.killed.Load())
 		m.err = e
 	}
 	close(m.done)
 }
 
-// reason recognises what QEMU says on standard error, and an end that the
-// guest brought about.
-func reason(message, stop string) error {
+// killed is the state of a process that was ended with SIGKILL.
+const killed = "signal: killed"
+
+// reason recognises what QEMU says on standard error, an end that the guest
+// brought about, and one that nobody here did.
+func reason(message, stop string, killed bool) error {
 	for _, known := range []struct {
 		text string
 		err  error
@@ -180,13 +184,20 @@ func reason(message, stop string) error {
 		{"Cannot allocate memory", ErrNoMemory},
 		{"failed to initialize kvm", ErrAccel},
 		{"KVM", ErrAccel},
+		{"could not open kernel", ErrKernel},
+		{"could not load kernel", ErrKernel},
+		{"loading uncompressed kernel", ErrKernel},
+		{"linux kernel too old", ErrKernel},
 	} {
 		if strings.Contains(message, known.text) {
 			return known.err
 		}
 	}
-	if stop == "guest-reset" {
+	switch {
+	case stop == "guest-reset":
 		return ErrGuestReset
+	case killed:
+		return ErrKilled
 	}
 	return nil
 }

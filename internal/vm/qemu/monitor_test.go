@@ -150,6 +150,9 @@ func TestTail(t *testing.T) {
 	if all.Len() != maxConsole {
 		t.Errorf("%d bytes of an endless console were passed on", all.Len())
 	}
+	if got := lastLine("the end\nFailed to open /dev/null for OFD lock probing: No such file or directory\n"); got != "the end" {
+		t.Errorf("last line %q", got)
+	}
 	if got := lastLine("a\x1b]0;title\x07b"); strings.ContainsAny(got, "\x1b\x07") {
 		t.Errorf("%q", got)
 	}

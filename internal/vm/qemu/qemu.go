@@ -38,6 +38,8 @@ var (
 	ErrGuestReset  = errors.New("the guest reset before its agent answered")
 	ErrBootTimeout = errors.New("the guest's agent did not answer in time")
 	ErrAccel       = errors.New("the accelerator does not work")
+	ErrKernel      = errors.New("qemu cannot load the guest kernel")
+	ErrKilled      = errors.New("the machine was killed, as the host does when memory runs out")
 )
 
 // An Install is QEMU as found on the host.

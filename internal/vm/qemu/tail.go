@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"bytes"
 	"io"
 	"strings"
 	"sync"
@@ -53,13 +52,21 @@ func (t *tail) String() string {
 	return string(t.buf)
 }
 
+// usual is what QEMU says in every cage: there is no /dev/null.
+const usual = "OFD lock probing"
+
 // lastLine is the last line that says something, without control characters.
 func lastLine(s string) string {
-	lines := bytes.Split([]byte(strings.TrimSpace(s)), []byte("\n"))
+	last := ""
+	for line := range strings.Lines(s) {
+		if strings.TrimSpace(line) != "" && !strings.Contains(line, usual) {
+			last = line
+		}
+	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, strings.TrimSpace(string(lines[len(lines)-1])))
+	}, strings.TrimSpace(last))
 }
