@@ -35,7 +35,7 @@ need not be there.
 
 What only a connection can show is taken for granted: that the sandbox's
 resolver gives the address, and that the server's certificate is right. With
---dst the address is judged too.
+--dst the address is judged too. cutout explain net judges a connection.
 
 ` + rulesHelp + `
 
@@ -67,6 +67,7 @@ there is none, 2 when the command line is wrong.`,
 			return nil
 		},
 	}
+	cmd.AddCommand(a.explainNetCommand())
 	f := cmd.Flags()
 	bindRules(f, &rules)
 	f.VarP(listFlag{&fields, "'NAME: VALUE'"}, "header", "H", "a header field of the request")

@@ -49,6 +49,8 @@ refusal of each kind is shown here; cutout audit shows all of them.
 
 ` + rulesHelp + `
 
+` + networkHelp + `
+
 Standard input is always connected. The command gets a terminal when standard
 input and output are terminals.
 
@@ -94,9 +96,10 @@ not found; 128+N when signal N ended it.`,
 	f.BoolVarP(&o.TTY, "tty", "t", false, "give the command a terminal")
 	f.BoolVarP(&o.NoTTY, "no-tty", "T", false, "give the command no terminal")
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "no progress, notices and refusals on standard error")
-	f.BoolVar(&o.NoNet, "no-net", false, "no network at all")
+	bindNetwork(cmd, &o.Network)
 	f.Var(listFlag{&o.ConnectTo, "NAME:PORT=ADDR:PORT"}, "connect-to", "serve a name from elsewhere, such as a mock on this machine")
 	f.Var(listFlag{&o.Nameservers, "ADDR[:PORT]"}, "dns-nameserver", "resolver to use instead of the host's")
+	f.BoolVar(&o.OnlyAllowed, "dns-only-allowed", false, "resolve no names but those that rules and secrets name")
 	f.Var(textFlag{&o.Intercept, "MODE"}, "tls-intercept", "which TLS connections to open: auto (hosts of secrets, default), all or off")
 	f.Var(listFlag{&o.Bypass, "PATTERN"}, "tls-bypass", "never open TLS connections to matching hosts")
 	f.Var(listFlag{&o.UpstreamCAs, "FILE"}, "tls-upstream-ca-cert", "trust the certificates in this PEM file too")

@@ -37,6 +37,7 @@ type Event struct {
 	Dst     string        `json:"dst,omitempty"` // address:port that the guest dialled
 	Method  string        `json:"method,omitempty"`
 	Path    string        `json:"path,omitempty"`   // without the query
+	Rule    string        `json:"rule,omitempty"`   // of the network, that decided
 	Detail  string        `json:"detail,omitempty"` // one clause for people
 	Count   int           `json:"count,omitempty"`  // equal events in this line; 0 = 1
 }

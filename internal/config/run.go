@@ -23,9 +23,10 @@ type Run struct {
 	CPUs    int
 	Volumes []string
 
-	NoNet         bool
+	Network       Network
 	ConnectTo     []string
 	Nameservers   []string
+	OnlyAllowed   bool // names that a rule or secret names are the only ones resolved
 	Intercept     string
 	Bypass        []string
 	UpstreamCAs   []string
@@ -135,7 +136,10 @@ const (
 )
 
 func (r Run) network(spec *keeper.Spec) error {
-	spec.Net.Off = r.NoNet
+	if err := r.Network.Apply(&spec.Net); err != nil {
+		return err
+	}
+	spec.Net.OnlyAllowed = r.OnlyAllowed
 	for _, text := range r.ConnectTo {
 		c, err := ParseConnectTo(text)
 		if err != nil {
@@ -195,7 +199,7 @@ func (r Run) tls(spec *keeper.Spec) error {
 
 // allTexts lists all that the user wrote.
 func (r Run) allTexts() []Text {
-	texts := append(r.texts(), []Text{{"-w", r.Dir}, {"-u", r.User}, {"-m", r.Memory}, {"--tls-intercept", r.Intercept}}...)
+	texts := append(append(r.texts(), r.Network.texts()...), []Text{{"-w", r.Dir}, {"-u", r.User}, {"-m", r.Memory}, {"--tls-intercept", r.Intercept}}...)
 	for i, arg := range r.Args {
 		where := "the command"
 		if i > 0 {

@@ -33,10 +33,6 @@ const maxInFlight = 256
 // staticTTL is the TTL, in seconds, of names that are answered from Static.
 const staticTTL = 60
 
-// HostName is the name of the host's loopback. It is denied: nothing on the
-// host is served to a guest unless --connect-to says so.
-const HostName hostname.Name = "host.cutout.internal"
-
 // An Interceptor answers queries. The zero Interceptor uses the host's
 // resolvers, the profile public, and pins nothing. Its fields must not be
 // changed after the first query; its methods may be called from several
@@ -54,6 +50,12 @@ type Interceptor struct {
 	// Static are names that are answered here, past Network, and pinned for
 	// good.
 	Static map[hostname.Name][]netip.Addr
+	// OnlyAllowed refuses to ask for names that neither a rule of Network nor
+	// Mentioned names: a question can carry something out in the name.
+	OnlyAllowed bool
+	// Mentioned reports whether something besides the rules names a name;
+	// nil: nothing does.
+	Mentioned func(hostname.Name) bool
 	// Audit is told what was resolved and what was denied; nil: nobody.
 	Audit func(audit.Event)
 	// Timeout is how long one resolver is waited for; 0: 2 s.
@@ -80,18 +82,23 @@ func (i *Interceptor) Answer(ctx context.Context, msg []byte, tcp bool) []byte {
 
 // resolve answers a well-formed query.
 func (i *Interceptor) resolve(ctx context.Context, q *query) response {
-	if i.network().Off() {
-		return i.deny(q, policy.NetworkOff, "", dnsmessage.RCodeRefused)
-	}
 	if addrs, ok := i.Static[q.name]; ok && q.name != "" {
 		return i.static(q, addrs)
 	}
 	if localName(q.text) {
 		return response{rcode: dnsmessage.RCodeNameError}
 	}
+	mentioned := i.Mentioned != nil && i.Mentioned(q.name)
+	if v := i.network().Lookup(q.name, i.OnlyAllowed, mentioned); !v.Allowed {
+		rcode := dnsmessage.RCodeRefused
+		if v.Reason == policy.NameDenied || v.Reason == policy.RuleDenied {
+			rcode = dnsmessage.RCodeNameError // a client does not go on to the next resolver
+		}
+		return i.deny(q, v, "", rcode)
+	}
 	if i.inFlight.Add(1) > maxInFlight {
 		i.inFlight.Add(-1)
-		return i.deny(q, policy.LimitReached, "too many queries at once", dnsmessage.RCodeServerFailure)
+		return i.deny(q, policy.Verdict{Reason: policy.LimitReached}, "too many queries at once", dnsmessage.RCodeServerFailure)
 	}
 	defer i.inFlight.Add(-1)
 	m, err := i.exchange(ctx, q)
@@ -133,8 +140,8 @@ func (i *Interceptor) resolved(q *query, n int) {
 	}
 }
 
-func (i *Interceptor) deny(q *query, why policy.Reason, detail string, rcode dnsmessage.RCode) response {
-	i.audit(audit.Event{Event: audit.Denied, Reason: why, Host: q.text, Detail: detail})
+func (i *Interceptor) deny(q *query, v policy.Verdict, detail string, rcode dnsmessage.RCode) response {
+	i.audit(audit.Event{Event: audit.Denied, Reason: v.Reason, Host: q.text, Rule: v.Rule, Detail: detail})
 	return response{rcode: rcode}
 }
 

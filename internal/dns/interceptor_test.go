@@ -251,6 +251,64 @@ func TestProfileNone(t *testing.T) {
 	}
 }
 
+// A5: a private answer is given where an address rule opens it, and a rule
+// about the name is none.
+func TestPrivateAnswers(t *testing.T) {
+	r := serve(t, zone(t, map[string][]string{"good.test.": {"good.test. 30 IN A 10.0.0.5"}}))
+	for name, tt := range map[string]struct {
+		target policy.Target
+		want   int
+	}{
+		"address": {policy.Target{Prefix: netip.MustParsePrefix("10.0.0.5/32")}, dns.RcodeSuccess},
+		"name":    {policy.Target{Name: hostname.Exact("good.test")}, dns.RcodeNameError},
+	} {
+		i, _ := interceptor(r)
+		i.Network.Rules = []policy.Rule{{Allow: true, Direction: policy.Egress, Target: tt.target}}
+		m := ask(t, i, question("good.test.", dns.TypeA), false)
+		if m.Rcode != tt.want || i.Pins.Pinned("good.test", netip.MustParseAddr("10.0.0.5")) != (tt.want == dns.RcodeSuccess) {
+			t.Errorf("%s: %v", name, m)
+		}
+	}
+}
+
+// TestNameNotAsked: a name that can be reached nowhere does not leave in a
+// question, which would carry something out.
+func TestNameNotAsked(t *testing.T) {
+	r := serve(t, zone(t, map[string][]string{
+		"good.test.": {"good.test. 30 IN A 8.8.8.8"}, "tunnel.test.": {"tunnel.test. 30 IN A 8.8.8.8"}, "key.test.": {"key.test. 30 IN A 8.8.8.8"},
+	}))
+	allow := policy.Rule{Allow: true, Direction: policy.Egress, Target: policy.Target{Name: hostname.Exact("good.test")}}
+	for name, change := range map[string]func(*Interceptor){
+		"allow-list":       func(i *Interceptor) { i.Network.Profile = policy.ProfileNone },
+		"dns-only-allowed": func(i *Interceptor) { i.OnlyAllowed = true },
+	} {
+		i, log := interceptor(r)
+		i.Network.Rules = []policy.Rule{allow}
+		i.Mentioned = func(n hostname.Name) bool { return n == "key.test" }
+		change(i)
+		before := len(r.queries())
+		for _, q := range []*dns.Msg{
+			question("tunnel.test.", dns.TypeA), question("x.good.test.", dns.TypeTXT), question("_s.tunnel.test.", dns.TypeTXT), question(".", dns.TypeNS),
+		} {
+			if m := ask(t, i, q, false); m.Rcode != dns.RcodeNameError {
+				t.Errorf("%s: %v", name, m)
+			}
+		}
+		if n := len(r.queries()) - before; n != 0 {
+			t.Errorf("%s: %d questions went out", name, n)
+		}
+		if !slices.Contains(log.reasons(), policy.NameDenied) {
+			t.Errorf("%s: nothing was told", name)
+		}
+		if m := ask(t, i, question("good.test.", dns.TypeA), false); len(m.Answer) != 1 {
+			t.Errorf("%s, allowed: %v", name, m)
+		}
+		if m := ask(t, i, question("key.test.", dns.TypeA), false); (len(m.Answer) == 1) != i.OnlyAllowed {
+			t.Errorf("%s, a secret's host: %v", name, m)
+		}
+	}
+}
+
 // What we ask is ours: nothing of the guest's but name, type and DO.
 func TestOwnQuestion(t *testing.T) {
 	r := serve(t, zone(t, map[string][]string{"a-long-enough-name.good.test.": {"a-long-enough-name.good.test. 30 IN A 8.8.8.8"}}))

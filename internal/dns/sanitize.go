@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
 )
 
@@ -34,17 +35,17 @@ func (i *Interceptor) sanitize(q *query, m *dnsmessage.Message) response {
 		}
 	}
 	c := follow(q, m.Answers)
-	var denied string
+	var denied policy.Verdict
 	for _, rr := range c.records {
 		switch body := rr.Body.(type) {
 		case *dnsmessage.AResource:
-			if class, ok := i.admit(q, netip.AddrFrom4(body.A), c.ttl); !ok {
-				denied = class
+			if v := i.admit(q, netip.AddrFrom4(body.A), c.ttl); !v.Allowed {
+				denied = v
 				continue
 			}
 		case *dnsmessage.AAAAResource:
-			if class, ok := i.admit(q, netip.AddrFrom16(body.AAAA), c.ttl); !ok {
-				denied = class
+			if v := i.admit(q, netip.AddrFrom16(body.AAAA), c.ttl); !v.Allowed {
+				denied = v
 				continue
 			}
 		case *dnsmessage.HTTPSResource:
@@ -64,8 +65,8 @@ func (i *Interceptor) sanitize(q *query, m *dnsmessage.Message) response {
 		r.answers = unsigned(r.answers)
 	}
 	n := countAddresses(r.answers)
-	if denied != "" && n == 0 {
-		return i.deny(q, policy.AddressDenied, "all addresses are denied: "+denied, dnsmessage.RCodeNameError)
+	if denied.Reason != policy.None && n == 0 {
+		return i.deny(q, denied, "all addresses are denied: "+string(denied.Class), dnsmessage.RCodeNameError)
 	}
 	i.resolved(q, n)
 	restoreCase(q, r.answers)
@@ -73,15 +74,20 @@ func (i *Interceptor) sanitize(q *query, m *dnsmessage.Message) response {
 }
 
 // admit judges one address and, if the guest may have it, pins it.
-func (i *Interceptor) admit(q *query, a netip.Addr, ttl uint32) (class string, ok bool) {
-	v := i.network().Address(a)
-	if !v.Allowed {
-		return string(v.Class), false
-	}
-	if i.Pins != nil && q.name != "" {
+func (i *Interceptor) admit(q *query, a netip.Addr, ttl uint32) policy.Verdict {
+	v := i.network().Address(a, q.names()...)
+	if v.Allowed && i.Pins != nil && q.name != "" {
 		i.Pins.Add(q.name, a, time.Duration(ttl)*time.Second)
 	}
-	return "", true
+	return v
+}
+
+// names is the name asked for as rules know it: none if it is no host name.
+func (q *query) names() []hostname.Name {
+	if q.name == "" {
+		return nil
+	}
+	return []hostname.Name{q.name}
 }
 
 // A chain is the part of an answer that belongs to the question.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/policy"
 )
 
 // A plan is a sandbox's addresses. Both IPv4 halves come from 198.18.0.0/15,
@@ -16,7 +17,7 @@ type plan struct {
 	gateway4, gateway6 netip.Addr
 	ula                [8]byte // the /64 of link and names
 
-	names map[hostname.Name][]netip.Addr    // of --connect-to
+	names map[hostname.Name][]netip.Addr    // of --connect-to, and the host's
 	ports map[netip.AddrPort]netip.AddrPort // from (address of a name, port)
 	owner map[netip.Addr]hostname.Name
 }
@@ -50,7 +51,29 @@ func newPlan(connectTo []ConnectTo) *plan {
 			p.ports[netip.AddrPortFrom(a, c.Port)] = c.To
 		}
 	}
+	if _, taken := p.names[policy.HostName]; !taken {
+		p.names[policy.HostName] = []netip.Addr{hostV4, p.v6(1 << 17)}
+	}
 	return p
+}
+
+// hostV4 stands for this machine's loopback, far from the names' addresses.
+var hostV4 = netip.AddrFrom4([4]byte{198, 18, 255, 254})
+
+// host maps an address that stands for this machine's loopback to it.
+func (p *plan) host(dst netip.AddrPort) (netip.AddrPort, bool) {
+	switch dst.Addr() {
+	case hostV4:
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), dst.Port()), true
+	case p.v6(1 << 17):
+		return netip.AddrPortFrom(netip.IPv6Loopback(), dst.Port()), true
+	}
+	return netip.AddrPort{}, false
+}
+
+// own are the addresses that mean something in the sandbox alone.
+func (p *plan) own() []netip.Prefix {
+	return []netip.Prefix{netip.PrefixFrom(v4(198<<24|18<<16), 15), netip.PrefixFrom(p.v6(0), 64)}
 }
 
 func v4(n uint32) netip.Addr {

@@ -44,8 +44,9 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	if err != nil {
 		return nil, err
 	}
-	network := policy.NewNetwork(policy.ProfilePublic)
+	network := cfg.spec.Net.Policy()
 	b := &boundary{plan: newPlan(cfg.spec.Net.ConnectTo)}
+	network.Own = b.plan.own()
 	b.ca, err = ca.New(ca.Config{Allow: func(n hostname.Name) bool {
 		return mode == proxy.All || cfg.set.HasHost(n)
 	}})
@@ -55,12 +56,12 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	if cfg.link == nil {
 		return b, nil
 	}
-	pins := &pin.Table{Important: cfg.set.HasHost}
+	pins := &pin.Table{Important: func(n hostname.Name) bool { return cfg.set.HasHost(n) || network.Mentions(n) }}
 	px, err := proxy.New(proxy.Config{
 		Secrets: func() *secret.Set { return cfg.set }, Store: cfg.store,
 		CA: b.ca, Pins: pins, Audit: cfg.log, Network: network,
-		ConnectTo: b.plan.connectTo,
-		Roots:     roots.any, RootsFor: roots.of,
+		ConnectTo: b.plan.connectTo, Host: b.plan.host,
+		Roots: roots.any, RootsFor: roots.of,
 		Intercept: mode, Bypass: cfg.spec.TLS.Bypass, NoVerify: cfg.spec.TLS.NoVerify,
 		SpoolDir:    cfg.spec.Dirs.State,
 		OnViolation: cfg.spec.OnViolation, Terminate: cfg.terminate,
@@ -70,8 +71,8 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	}
 	resolver := &dns.Interceptor{
 		Resolvers: cfg.spec.Net.Nameservers, Pins: pins, Network: network,
-		Static: b.plan.names,
-		Audit:  func(e audit.Event) { cfg.log.Append(e) },
+		Static: b.plan.names, OnlyAllowed: cfg.spec.Net.OnlyAllowed, Mentioned: cfg.set.HasHost,
+		Audit: func(e audit.Event) { cfg.log.Append(e) },
 	}
 	b.stack, err = netstack.New(netstack.Config{
 		Link:   cfg.link,

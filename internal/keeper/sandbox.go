@@ -66,7 +66,7 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	}
 	var link net.Conn
 	var nic *os.File
-	if !s.spec.Net.Off {
+	if !s.spec.Net.Off() {
 		if link, nic, err = socketPair("nic"); err != nil {
 			return err
 		}
@@ -192,7 +192,7 @@ func (s *sandbox) guestConfig(volumes []guest.Volume) guest.Config {
 		RootSerial: rootSerial, Volumes: volumes,
 		CA: s.boundary.ca.CertPEM(), Roots: carriedRoots(),
 	}
-	if p := s.boundary.plan; !s.spec.Net.Off {
+	if p := s.boundary.plan; !s.spec.Net.Off() {
 		cfg.Net = &guest.Net{
 			MAC:   netstack.DefaultGuestMAC.String(),
 			Addr4: p.guest4, Gateway4: p.gateway4,

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 )
 
@@ -54,9 +55,22 @@ type Guest struct {
 
 // A Net is what the sandbox may reach.
 type Net struct {
-	Off         bool             `json:"off"`
-	Nameservers []netip.AddrPort `json:"nameservers"` // none = the host's
+	Profile     policy.Profile   `json:"profile,omitempty"` // "" = public
+	Rules       []policy.Rule    `json:"rules,omitempty"`   // asked before the profile
+	DenyIngress bool             `json:"deny_ingress,omitempty"`
+	Nameservers []netip.AddrPort `json:"nameservers"`                // none = the host's
+	OnlyAllowed bool             `json:"dns_only_allowed,omitempty"` // resolve no name but those of rules and secrets
 	ConnectTo   []ConnectTo      `json:"connect_to"`
+}
+
+// Policy is what the net permits.
+func (n Net) Policy() *policy.Network {
+	return &policy.Network{Rules: n.Rules, Profile: n.Profile, DenyIngress: n.DenyIngress}
+}
+
+// Off reports whether the machine needs no network card.
+func (n Net) Off() bool {
+	return n.Policy().Off()
 }
 
 // A ConnectTo lets To serve connections to Name:Port.

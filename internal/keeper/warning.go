@@ -35,6 +35,7 @@ func (s Spec) Warnings() []string {
 			warn("the certificate of %s is not verified; no value goes there", h)
 		}
 	}
+	s.Net.warnings(s.Secrets, warn)
 	for _, r := range s.Scrub {
 		where := "the hosts of secrets"
 		if r.Hosts != nil {

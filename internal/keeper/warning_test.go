@@ -1,10 +1,12 @@
 package keeper
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 )
 
@@ -17,6 +19,11 @@ func TestWarnings(t *testing.T) {
 	own, err := hostname.ParsePattern("*.good.example")
 	if err != nil {
 		t.Fatal(err)
+	}
+	rules := func(t policy.Target) func(*Spec, *secret.Secret) {
+		return func(s *Spec, _ *secret.Secret) {
+			s.Net.Rules = []policy.Rule{{Allow: true, Direction: policy.Egress, Target: t}}
+		}
 	}
 	with := func(change func(*Spec, *secret.Secret)) Spec {
 		s := Spec{Secrets: []secret.Secret{{Name: "KEY", Hosts: []secret.Host{{Pattern: hostname.Exact("good.example"), Port: 443}}}}}
@@ -42,7 +49,23 @@ func TestWarnings(t *testing.T) {
 		"not opened":   {with(func(s *Spec, _ *secret.Secret) { s.TLS.Intercept = "off" }), "no TLS connection is opened"},
 		"scrub off":    {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Mode: "off"}} }), "the hosts of secrets answer is not searched"},
 		"scrub lax":    {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Hosts: &own, Mode: "lax"}} }), "what *.good.example answer"},
-		"scrub on":     {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Mode: "on"}, {Mode: "all"}} }), ""},
+		"private":      {with(func(s *Spec, _ *secret.Secret) { s.Net.Profile = policy.ProfilePrivate }), "every private network"},
+		"host":         {with(func(s *Spec, _ *secret.Secret) { s.Net.Profile = policy.ProfileHost }), "every port of this machine"},
+		"all":          {with(func(s *Spec, _ *secret.Secret) { s.Net.Profile = policy.ProfileAll }), "whatever this machine can"},
+		"rule host":    {with(rules(policy.Target{Group: policy.GroupHost})), "not public: allow@host"},
+		"rule name":    {with(rules(policy.Target{Name: hostname.Exact(policy.HostName)})), "not public: allow@host.cutout.internal"},
+		"rule prefix":  {with(rules(policy.Target{Prefix: netip.MustParsePrefix("10.0.0.5/32")})), "not public: allow@10.0.0.5"},
+		"rule all":     {with(rules(policy.Target{Prefix: netip.MustParsePrefix("::/0")})), "not public: allow@[::/0]"},
+		"rule public":  {with(rules(policy.Target{Prefix: netip.MustParsePrefix("2606:4700::/32")})), ""},
+		"rule other":   {with(rules(policy.Target{Name: hostname.Exact("other.example")})), ""},
+		"unreachable": {with(func(s *Spec, x *secret.Secret) {
+			rules(policy.Target{Name: hostname.Exact("other.example")})(s, x)
+			s.Net.Profile = policy.ProfileNone
+		}), "KEY can go nowhere at good.example"},
+		"DoT": {with(func(s *Spec, _ *secret.Secret) {
+			s.Net.Rules = []policy.Rule{{Allow: true, Direction: policy.Egress, Target: policy.Target{Group: policy.GroupPublic}, Protocol: policy.TCP, Ports: []policy.Ports{{First: 853, Last: 853}}}}
+		}), "ask resolvers in private"},
+		"scrub on": {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Mode: "on"}, {Mode: "all"}} }), ""},
 	}
 	for name, tt := range tests {
 		got := strings.Join(tt.spec.Warnings(), "\n")

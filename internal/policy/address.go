@@ -131,6 +131,16 @@ var (
 	teredo     = netip.MustParsePrefix("2001::/32") // RFC 4380 §4
 )
 
+// judged returns the addresses by which a rule judges a: the IPv4 addresses
+// inside, or a itself if there are none or if where they stand is the site's
+// choice.
+func judged(all []netip.Addr) []netip.Addr {
+	if len(all) == 1 || localNAT64.Contains(all[0]) {
+		return all[:1]
+	}
+	return all[1:]
+}
+
 // forms returns a, unmapped and without zone, and the IPv4 addresses that it
 // carries: where a packet to it may end after a translator or tunnel.
 func forms(a netip.Addr) []netip.Addr {

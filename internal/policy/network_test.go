@@ -224,12 +224,12 @@ func TestProfiles(t *testing.T) {
 	if v := (&Network{}).Address(netip.Addr{}); v.Allowed {
 		t.Error("no address is allowed")
 	}
-	for _, s := range []string{"public", "none"} {
+	for _, s := range []string{"public", "private", "host", "all", "none"} {
 		if p, err := ParseProfile(s); err != nil || string(p) != s {
 			t.Errorf("ParseProfile(%q) = %v, %v", s, p, err)
 		}
 	}
-	for _, s := range []string{"", "Public", "all"} {
+	for _, s := range []string{"", "Public", "any"} {
 		if _, err := ParseProfile(s); err == nil {
 			t.Errorf("ParseProfile(%q) passed", s)
 		}

@@ -21,6 +21,8 @@ const (
 	Unscannable        Reason = "unscannable"
 	UpgradeRefused     Reason = "upgrade_refused"
 	AddressDenied      Reason = "address_denied"
+	RuleDenied         Reason = "rule_denied"
+	NameDenied         Reason = "name_denied"
 	ProtocolDenied     Reason = "protocol_denied"
 	NetworkOff         Reason = "network_off"
 	UpstreamFailed     Reason = "upstream_failed"
@@ -52,9 +54,11 @@ var reasons = map[Reason]reasonText{
 	MalformedRequest:   {"the request is not strictly well-formed HTTP", "send one Host, one framing and clean header lines"},
 	Unscannable:        {"the response cannot be searched for the value", "have the server send it whole, as identity, gzip, deflate, br or zstd"},
 	UpgradeRefused:     {"this host's connections can change to no protocol but WebSocket, by a correct handshake", "use HTTP or WebSocket"},
-	AddressDenied:      {"the network policy denies this address", "see --no-net and --connect-to"},
-	ProtocolDenied:     {"the network policy denies this protocol", "use TCP; QUIC clients fall back by themselves"},
-	NetworkOff:         {"the sandbox has no network", "run without --no-net"},
+	AddressDenied:      {"the network policy denies this address", "allow it with --net-rule allow@ADDRESS, or let it serve a name with --connect-to"},
+	RuleDenied:         {"a network rule denies it", "change the rule, or put an --net-rule allow@… before it"},
+	NameDenied:         {"the network rules let this name be reached at no address", "allow it with --net-rule allow@NAME"},
+	ProtocolDenied:     {"the boundary cannot look into this protocol", "use TCP and HTTPS, to which clients fall back by themselves"},
+	NetworkOff:         {"the sandbox has no network", "run without --no-net, or allow something with --net-rule"},
 	UpstreamFailed:     {"the server could not be reached", "check that it is up and that its name is right"},
 	GuestHandshake:     {"the guest's client did not complete its TLS handshake", "make it trust the sandbox's CA, which SSL_CERT_FILE and its like name; a client that pins certificates cannot be served"},
 	LimitReached:       {"a limit of the sandbox was reached", "close what is not used"},

@@ -38,6 +38,7 @@ type flow struct {
 	dst   netip.AddrPort // that the guest dialled
 	to    netip.AddrPort // that is dialled for it
 	named hostname.Name  // whose --connect-to address dst is, or ""
+	rule  string         // of the network, that decided last; "" for connect-to
 	set   *secret.Set    // when the flow began
 	guest net.Conn       // nil until accepted
 }
@@ -96,6 +97,10 @@ func (f *flow) serve(up net.Conn) {
 	if up != nil {
 		defer up.Close()
 	}
+	if reason := f.spoken(first); reason != policy.None {
+		f.abort(reason, first.Name, "")
+		return
+	}
 	switch first.Kind {
 	case hello.TLS:
 		f.serveTLS(first, up)
@@ -153,7 +158,39 @@ func (f *flow) route() policy.Reason {
 		return policy.None
 	}
 	f.to = f.dst
-	return f.cfg.Network.Address(f.dst.Addr()).Reason
+	if f.cfg.Host != nil {
+		if to, ok := f.cfg.Host(f.dst); ok {
+			f.to, f.named = to, policy.HostName
+		}
+	}
+	return f.judge(policy.Query{})
+}
+
+// spoken is what is decided once the guest has said whom it wants: a rule
+// about a name holds only for that name's own connections, since others may
+// live at its address.
+func (f *flow) spoken(h hello.Hello) policy.Reason {
+	if f.rule == "" || !f.cfg.Network.ByName() {
+		return policy.None
+	}
+	q := policy.Query{Spoken: true}
+	if h.Kind == hello.TLS {
+		q.ServerName = h.Name
+	}
+	return f.judge(q)
+}
+
+// judge asks the network about the flow.
+func (f *flow) judge(q policy.Query) policy.Reason {
+	q.Direction, q.Protocol = policy.Egress, policy.TCP
+	q.Addr, q.Port = f.to.Addr(), f.to.Port()
+	q.Names = f.cfg.Pins.Names(f.dst.Addr())
+	if f.named != "" {
+		q.Names = append(q.Names, f.named)
+	}
+	v := f.cfg.Network.Decide(q)
+	f.rule = v.Rule
+	return v.Reason
 }
 
 // pinned is gate 2 for a new connection to name.
@@ -204,7 +241,7 @@ func (f *flow) abort(reason policy.Reason, host hostname.Name, detail string) {
 }
 
 func (f *flow) denied(reason policy.Reason, host hostname.Name, detail string) {
-	f.audit(audit.Event{Event: audit.Denied, Reason: reason, Host: string(host), Dst: f.dst.String(), Detail: detail})
+	f.audit(audit.Event{Event: audit.Denied, Reason: reason, Host: string(host), Dst: f.dst.String(), Rule: f.rule, Detail: detail})
 }
 
 // audit records an event on which nothing depends. A log that fails stops

@@ -104,6 +104,10 @@ type Config struct {
 	// result is exempt from Network and counts as a pin for name.
 	ConnectTo func(dst netip.AddrPort) (to netip.AddrPort, name hostname.Name, ok bool)
 
+	// Host maps an address that stands for this machine's loopback, which is
+	// judged and dialled in its place. Nil: there is none.
+	Host func(dst netip.AddrPort) (loopback netip.AddrPort, ok bool)
+
 	// SpoolDir is where bodies wait that must be measured and are too long
 	// for memory: the guest's bytes, in files without a name. Empty: such
 	// bodies are refused.

@@ -57,7 +57,7 @@ var may = map[string]string{
 	// What wires them.
 	"internal/keeper": "internal/audit internal/ca internal/dns internal/guest internal/hostname internal/image internal/netstack " +
 		"internal/pin internal/policy internal/proxy internal/secret internal/vm internal/vm/cage internal/vm/qemu",
-	"internal/config": "internal/hostname internal/keeper internal/secret",
+	"internal/config": "internal/hostname internal/keeper internal/policy internal/secret",
 	"internal/state":  "",
 	"internal/term":   "",
 
