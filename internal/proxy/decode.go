@@ -22,8 +22,7 @@ import (
 func (r *response) open() *refusal {
 	codings := coding.Parse(r.resp.Header["Content-Encoding"])
 	if r.resp.StatusCode == http.StatusPartialContent && r.hasBody() {
-		// Nobody asked for a slice, whose ends may cut a value in two.
-		return r.unscannable("a slice that was not asked for")
+		return r.cutSlice()
 	}
 	if len(codings) == 0 {
 		r.fixed = keepsLength(r.resp.Header)
@@ -43,7 +42,7 @@ func (r *response) open() *refusal {
 	}
 	delete(r.resp.Header, "Content-Encoding")
 	delete(r.resp.Header, "Content-Length")
-	dropDigests(r.resp.Header)
+	dropDigests(r.resp.Header, answerDigests)
 	return nil
 }
 

@@ -16,17 +16,21 @@ var digests = []string{
 	"X-Signature-Ed25519", "X-Body-Digest",
 }
 
-// answerDigests are those of an answer.
-var answerDigests = []string{
-	"Content-Md5", "Content-Digest", "Repr-Digest", "Digest",
-	"X-Amz-Checksum-*", "X-Goog-Hash", "X-Ms-Blob-Content-Md5",
-}
+// answerDigests are those of an answer, contentDigests those of just the slice
+// that it has.
+var (
+	contentDigests = []string{"Content-Md5", "Content-Digest"}
+	answerDigests  = append([]string{
+		"Repr-Digest", "Digest",
+		"X-Amz-Checksum-*", "X-Goog-Hash", "X-Ms-Blob-Content-Md5",
+	}, contentDigests...)
+)
 
-// dropDigests removes the digests of an answer that no longer has the bytes
-// that it had, or not in its coding.
-func dropDigests(h http.Header) {
+// dropDigests removes digests from an answer that no longer has the bytes that
+// it had, or not in its coding.
+func dropDigests(h http.Header, list []string) {
 	for name := range h {
-		if listed(answerDigests, name) {
+		if listed(list, name) {
 			delete(h, name)
 		}
 	}

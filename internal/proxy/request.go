@@ -32,6 +32,7 @@ type request struct {
 	swap     []rewrite.Occurrence // placeholders to be replaced
 	markers  []string             // registered for it
 	body     *body                // nil if it has none
+	slice    *slice               // that it asks for; nil: the whole
 	scrubs   []string             // secrets whose values were taken out of the answer
 }
 

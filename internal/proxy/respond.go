@@ -25,6 +25,7 @@ type response struct {
 	resp  *http.Response
 	scrub *rewrite.Scrubber // nil: it is not searched
 	coded *decodedBody      // its body, if it was coded
+	cut   *cut              // of a slice; nil: it goes on whole
 	fixed bool              // values in its body are overwritten in place
 	hits  int               // values found in its body
 }
@@ -46,7 +47,7 @@ func (q *request) respond(w http.ResponseWriter, resp *http.Response) {
 	switch {
 	case r.scrub == nil || !r.hasBody():
 		r.send(w, resp.Body)
-	case kind != noGRPC:
+	case kind != noGRPC && r.cut == nil:
 		r.sendGRPC(w, kind)
 	case length >= 0 && length <= holdLimit && r.hold(w, length):
 	default:
@@ -58,10 +59,14 @@ func (q *request) respond(w http.ResponseWriter, resp *http.Response) {
 
 // clean is the body without values.
 func (r *response) clean() io.Reader {
-	return r.scrub.Reader(r.resp.Body, r.fixed, func(s *secret.Secret) {
+	found := func(s *secret.Secret) {
 		r.hits++
 		r.scrubbed(s)
-	})
+	}
+	if c := r.cut; c != nil {
+		return &cutReader{r.scrub.Reader(&exactReader{r.resp.Body, c.got}, true, found), *c}
+	}
+	return r.scrub.Reader(r.resp.Body, r.fixed, found)
 }
 
 // hold reads the body, which comes in length bytes, to its end, measures and
@@ -87,7 +92,7 @@ func (r *response) hold(w http.ResponseWriter, length int64) bool {
 		return true
 	}
 	if r.hits > 0 {
-		dropDigests(w.Header())
+		dropDigests(w.Header(), answerDigests)
 	}
 	if int64(len(whole)) == room {
 		r.resp.ContentLength = -1
@@ -148,8 +153,11 @@ func (r *response) scrubTrailer() {
 		r.scrubGRPC(r.resp.Trailer, r.scrub)
 	}
 	r.scrub.Header(r.resp.Trailer, r.scrubbed)
-	if r.coded != nil || r.hits > 0 {
-		dropDigests(r.resp.Trailer)
+	switch {
+	case r.coded != nil || r.hits > 0:
+		dropDigests(r.resp.Trailer, answerDigests)
+	case r.cut != nil:
+		dropDigests(r.resp.Trailer, contentDigests)
 	}
 }
 

@@ -45,8 +45,7 @@ func (q *request) scrubber() *rewrite.Scrubber {
 }
 
 // scannable asks for an answer in which values can be found: in codings that
-// can be decoded and whole, since a slice may hold half of a value. Ranges
-// come later; that the whole is given instead RFC 9110 §14.2 always permits.
+// can be decoded.
 func (q *request) scannable(h http.Header) {
 	if fields, ok := h["Accept-Encoding"]; ok {
 		h["Accept-Encoding"] = coding.Accept(fields)
@@ -55,6 +54,7 @@ func (q *request) scannable(h http.Header) {
 		// One message can be decoded, but is then held whole.
 		h["Grpc-Accept-Encoding"] = []string{"identity"}
 	}
-	delete(h, "Range")
-	delete(h, "If-Range")
+	if q.scrubber() != nil {
+		q.widen(h)
+	}
 }

@@ -33,6 +33,9 @@ func NewScrubber(secrets []*secret.Secret) (*Scrubber, error) {
 	return s, nil
 }
 
+// Longest returns the length of the longest text that is replaced.
+func (s *Scrubber) Longest() int { return s.needles.Longest() }
+
 // wrapped reports whether hit has line breaks in it.
 func (s *Scrubber) wrapped(h match.Hit) bool { return h.End-h.Start != len(s.kept[h.ID]) }
 

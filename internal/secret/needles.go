@@ -100,6 +100,14 @@ func (n *Needles) Forms() []Form { return n.forms }
 // Form returns the form with a hit's ID.
 func (n *Needles) Form(id int) Form { return n.forms[id] }
 
+// Longest returns the length of the longest hit.
+func (n *Needles) Longest() int {
+	if n.matcher == nil {
+		return 0
+	}
+	return n.matcher.Longest()
+}
+
 // Next searches text as [match.Matcher.Next] does. It fails with [ErrClosed]
 // when the store or n is closed: then nothing is known of text, and it must not
 // reach the guest.

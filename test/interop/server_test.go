@@ -151,11 +151,28 @@ func TestNginx(t *testing.T) {
 				}
 				g.clean(t, out)
 			}
+			resumed(t, g, protocol)
 			text, err := os.ReadFile(log)
-			if n := strings.Count(string(text), "Bearer "+boundary.Value); err != nil || n != 6 {
+			if n := strings.Count(string(text), "Bearer "+boundary.Value); err != nil || n != 8 {
 				t.Errorf("%d requests with the value, %v:\n%s", n, err, text)
 			}
 		})
+	}
+}
+
+// resumed goes on with a download that was broken off, and then with one that
+// was not.
+func resumed(t *testing.T, g *guest, protocol string) {
+	t.Helper()
+	file, whole := filepath.Join(t.TempDir(), "part"), strings.Repeat("line\n", 10000)
+	if err := os.WriteFile(file, []byte(whole[:20_001]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		out, err := g.run("", "curl", "-sS", protocol, "-H", auth, "-C", "-", "-o", file, "https://good.test/file")
+		if got, _ := os.ReadFile(file); err != nil || string(got) != whole {
+			t.Errorf("resumed: %v\n%s\n%d bytes", err, out, len(got))
+		}
 	}
 }
 
