@@ -1,0 +1,144 @@
+package main
+
+import (
+	"bufio"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cutoutdev/cutout/internal/testnet"
+)
+
+// A world is a server, a sandbox that calls it, and the sandbox's keeper.
+type world struct {
+	dir      string
+	upstream *upstream
+	cutout   *exec.Cmd
+	in       io.WriteCloser
+	out      *bufio.Reader
+	scan     *scanner
+}
+
+type upstream struct {
+	*testnet.Upstream
+	right atomic.Int64
+}
+
+// newWorld starts everything and looks once, before the first request.
+func newWorld(cutout string) (w *world, err error) {
+	value := rand.Text() + rand.Text()
+	w = &world{}
+	defer func() {
+		if err != nil {
+			w.close()
+		}
+	}()
+	if w.dir, err = os.MkdirTemp("", "cutout-memscan-"); err != nil {
+		return w, err
+	}
+	ca, err := testnet.NewCA()
+	if err != nil {
+		return w, err
+	}
+	pem := filepath.Join(w.dir, "ca.pem")
+	if err := ca.WriteFile(pem); err != nil {
+		return w, err
+	}
+	if w.upstream, err = newUpstream(ca, value); err != nil {
+		return w, err
+	}
+	w.cutout = exec.Command(cutout, "run", "-q", "--secret", "CANARY@api.example.test",
+		"--connect-to", "api.example.test:443="+w.upstream.Addr().String(), "--tls-upstream-ca-cert", pem,
+		"--", "sh", "-c", `echo ready; while read -r line; do eval "$line"; echo; echo done; done`)
+	w.cutout.Env = append(os.Environ(), "CANARY="+value)
+	w.cutout.Stderr = os.Stderr
+	in, err1 := w.cutout.StdinPipe()
+	out, err2 := w.cutout.StdoutPipe()
+	if err := errors.Join(err1, err2, w.cutout.Start()); err != nil {
+		return w, err
+	}
+	w.in, w.out = in, bufio.NewReader(out)
+	if err := w.until("ready"); err != nil {
+		return w, err
+	}
+	pid, err := keeperOf(w.cutout.Process.Pid)
+	if err != nil {
+		return w, err
+	}
+	w.scan, err = newScanner(pid, value)
+	return w, err
+}
+
+// newUpstream starts a server that counts the requests in which the value
+// stands where it should.
+func newUpstream(ca *testnet.CA, value string) (*upstream, error) {
+	cert, err := ca.Cert("api.example.test")
+	if err != nil {
+		return nil, err
+	}
+	u := new(upstream)
+	paths := testnet.Paths()
+	u.Upstream, err = testnet.StartUpstream(testnet.UpstreamConfig{Cert: &cert, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pass, _ := r.BasicAuth(); pass == value && r.Header.Get("X-Api-Key") == value {
+			u.right.Add(1)
+		}
+		paths.ServeHTTP(w, r)
+	})})
+	return u, err
+}
+
+func (w *world) close() {
+	if w.cutout != nil && w.cutout.Process != nil {
+		w.in.Close() // ends the guest's loop
+		w.cutout.Wait()
+	}
+	if w.upstream != nil {
+		w.upstream.Close()
+	}
+	os.RemoveAll(w.dir)
+}
+
+// until waits for a line of the guest's.
+func (w *world) until(line string) error {
+	for {
+		got, err := w.out.ReadString('\n')
+		if err != nil {
+			return fmt.Errorf("the guest ended before %q: %w", line, err)
+		}
+		if strings.TrimSpace(got) == line {
+			return nil
+		}
+	}
+}
+
+// load has the guest send its requests over one connection and looks at the
+// keeper meanwhile, and once more when the connection is closed.
+func (w *world) load(curl, path string) (during, after *row, err error) {
+	fmt.Fprintf(w.in, `curl -sS %s -o /dev/null -H "X-Api-Key: $CANARY" -u "me:$CANARY" "https://api.example.test/%s?[1-%d]"`+"\n", curl, path, requests)
+	done := make(chan error, 1)
+	go func() { done <- w.until("done") }()
+	during, after = new(row), new(row)
+	for running := true; running; {
+		select {
+		case err := <-done:
+			if err != nil {
+				return nil, nil, err
+			}
+			running = false
+		case <-time.After(pause):
+			if err := w.scan.look(during); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	time.Sleep(settle)
+	return during, after, w.scan.look(after)
+}
