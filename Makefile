@@ -16,7 +16,7 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv
 INTEROP_PROGRAMS := curl openssl wget git nginx ip nsenter node npm python3 python3-requests python3-httpx python3-h2
 
-.PHONY: all build setup demo test unit vm-test lint vuln bench attack interop fuzz test-kvm test-long cross clean
+.PHONY: all build setup demo test unit vm-test lint vuln bench memscan attack interop fuzz test-kvm test-long cross clean
 
 all: build
 
@@ -76,6 +76,10 @@ test-long: setup unit attack interop vm-test
 
 bench: setup
 	$(GO) run -trimpath ./bench $(BIN)/cutout
+
+# Copies of a value in the memory of a real keeper. Needs root.
+memscan: setup
+	$(GO) run -trimpath ./bench/memscan $(BIN)/cutout
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

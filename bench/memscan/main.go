@@ -37,10 +37,10 @@ const (
 // A row is one line of the table. Counts are the median and the most of the
 // looks that were taken.
 type row struct {
-	stage  string
-	looks  []int
-	forms  map[string]int
-	silent bool // nothing may be found
+	stage string
+	looks []int
+	forms map[string]int
+	empty bool // nothing may be found
 }
 
 func run(cutout string) error {
@@ -50,25 +50,30 @@ func run(cutout string) error {
 	}
 	defer w.close()
 	fmt.Printf("copies of a value in the keeper, %d requests a row, each with it in X-Api-Key and in Basic\n", requests)
-	fmt.Printf("%-34s %5s %6s %6s  %s\n", "stage", "looks", "median", "most", "forms")
-	failed := false
+	fmt.Printf("%-38s %5s %6s %6s  %s\n", "stage", "looks", "median", "most", "forms")
+	idle := &row{stage: "idle, before the first request", empty: true}
+	if err := w.scan.look(idle); err != nil {
+		return err
+	}
+	idle.print()
+	failed := idle.failed()
 	for _, s := range []struct {
 		name, curl, path string
-		silent           bool
 	}{
-		{"HTTP/1.1", "--http1.1", "ok", true},
-		{"HTTP/2", "--http2", "ok", true},
-		{"HTTP/1.1, echoing upstream", "--http1.1", "echo", false},
-		{"HTTP/2, echoing upstream", "--http2", "echo", false},
+		{"HTTP/1.1", "--http1.1", "ok"},
+		{"HTTP/2", "--http2", "ok"},
+		{"HTTP/1.1, echoing upstream", "--http1.1", "echo"},
+		{"HTTP/2, echoing upstream", "--http2", "echo"},
 	} {
-		load, after, err := w.load(s.curl, s.path)
+		during, after, err := w.load(s.curl, s.path)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		load.stage, after.stage, after.silent = s.name, s.name+", 5 s after", s.silent
-		for _, r := range []*row{load, after} {
+		during.stage, after[0].stage, after[1].stage = s.name, s.name+", 5 s after", s.name+", 10 s after"
+		after[0].empty, after[1].empty = s.path != "echo", true
+		for _, r := range []*row{during, after[0], after[1]} {
 			r.print()
-			failed = failed || r.silent && r.most() > 0
+			failed = failed || r.failed()
 		}
 	}
 	if n := w.upstream.right.Load(); n != 4*requests {

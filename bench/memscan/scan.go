@@ -35,13 +35,7 @@ func newScanner(pid int, value string) (*scanner, error) {
 	if r.most() == 0 {
 		return nil, errors.New("the search does not find even a host's name in the keeper")
 	}
-	s := &scanner{pid, formsOf(value)}
-	idle := &row{stage: "idle, before the first request", silent: true}
-	if err := s.look(idle); err != nil {
-		return nil, err
-	}
-	idle.print()
-	return s, nil
+	return &scanner{pid, formsOf(value)}, nil
 }
 
 func formsOf(value string) map[string][]byte {
@@ -126,6 +120,8 @@ func (r *row) most() int {
 	return slices.Max(r.looks)
 }
 
+func (r *row) failed() bool { return r.empty && r.most() > 0 }
+
 func (r *row) print() {
 	median := 0
 	if n := len(r.looks); n > 0 {
@@ -138,7 +134,7 @@ func (r *row) print() {
 		}
 	}
 	slices.Sort(found)
-	fmt.Printf("%-34s %5d %6d %6d  %s\n", r.stage, len(r.looks), median, r.most(), strings.Join(found, ", "))
+	fmt.Printf("%-38s %5d %6d %6d  %s\n", r.stage, len(r.looks), median, r.most(), strings.Join(found, ", "))
 }
 
 // keeperOf finds the keeper among the children of a CLI.

@@ -120,12 +120,12 @@ func (w *world) until(line string) error {
 }
 
 // load has the guest send its requests over one connection and looks at the
-// keeper meanwhile, and once more when the connection is closed.
-func (w *world) load(curl, path string) (during, after *row, err error) {
+// keeper meanwhile, and each time after the connection was closed.
+func (w *world) load(curl, path string) (during *row, after []*row, err error) {
 	fmt.Fprintf(w.in, `curl -sS %s -o /dev/null -H "X-Api-Key: $CANARY" -u "me:$CANARY" "https://api.example.test/%s?[1-%d]"`+"\n", curl, path, requests)
 	done := make(chan error, 1)
 	go func() { done <- w.until("done") }()
-	during, after = new(row), new(row)
+	during = new(row)
 	for running := true; running; {
 		select {
 		case err := <-done:
@@ -139,6 +139,13 @@ func (w *world) load(curl, path string) (during, after *row, err error) {
 			}
 		}
 	}
-	time.Sleep(settle)
-	return during, after, w.scan.look(after)
+	for range 2 {
+		time.Sleep(settle)
+		r := new(row)
+		if err := w.scan.look(r); err != nil {
+			return nil, nil, err
+		}
+		after = append(after, r)
+	}
+	return during, after, nil
 }

@@ -158,6 +158,7 @@ func (b *body) record(s *secret.Secret) error {
 		return refused(policy.AuditUnavailable)
 	}
 	b.written = append(b.written, s)
+	b.q.touch()
 	return nil
 }
 

@@ -21,7 +21,7 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		panic(http.ErrAbortHandler)
 	}
-	defer s.requests.Add(-1)
+	defer s.over()
 	if s.requests.Add(1) > maxRequests {
 		q.refuse(w, refused(policy.LimitReached))
 		return
@@ -94,6 +94,7 @@ func (q *request) substitute(out *http.Request) *refusal {
 	if len(q.swap) == 0 {
 		return nil
 	}
+	q.touch()
 	if _, err := q.upstream(); err != nil {
 		return refused(policy.UpstreamFailed)
 	}

@@ -109,6 +109,7 @@ func (m *message) seal(x *secret.Secret, json bool) (string, error) {
 	}
 	if !slices.Contains(m.written, x) {
 		m.written = append(m.written, x)
+		m.touch()
 		e := m.event(audit.Substituted)
 		e.Secret, e.Surface = x.Name, "websocket"
 		if err := m.cfg.Audit.Append(e); err != nil {

@@ -138,6 +138,7 @@ type Proxy struct {
 	diskFull func(*os.File) bool // the disk of a file has no room to spare
 
 	requests atomic.Int64 // in progress
+	tidy     *tidier
 
 	rulesMu sync.Mutex // serialises the making of rules
 	rules   atomic.Pointer[rules]
@@ -169,7 +170,9 @@ func New(cfg Config) (*Proxy, error) {
 	// net/http's client quotes what an upstream sends unasked, values and
 	// all, in the standard log; there is no other way to stop it.
 	log.SetOutput(io.Discard)
-	return &Proxy{cfg: cfg, client: newTransports(), held: budget{limit: heldLimit}, spooled: budget{limit: spoolQuota}, diskFull: scarce}, nil
+	p := &Proxy{cfg: cfg, client: newTransports(), held: budget{limit: heldLimit}, spooled: budget{limit: spoolQuota}, diskFull: scarce}
+	p.tidy = newTidier(func() bool { return p.requests.Load() > 0 })
+	return p, nil
 }
 
 func dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error) {

@@ -248,6 +248,7 @@ func (q *request) scrubbed(s *secret.Secret) {
 		}
 	}
 	q.scrubs = append(q.scrubs, name)
+	q.touch()
 	e := q.event(audit.Scrubbed)
 	e.Secret = name
 	q.audit(e)

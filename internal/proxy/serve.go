@@ -75,6 +75,7 @@ type session struct {
 	answered    atomic.Bool        // some request got a response
 	first       hostname.Authority // of a plain connection's first request
 	win         int                // index of its windows, for HTTP/2
+	touched     atomic.Bool        // a value was written to the upstream or met in an answer
 
 	mu       sync.Mutex
 	raw      net.Conn         // to the upstream, not yet used
@@ -124,6 +125,23 @@ func (s *session) close() {
 	}
 	if raw != nil {
 		raw.Close()
+	}
+	if s.touched.Load() {
+		s.tidy.due.Store(true) // its buffers are free now
+		s.tidy.rest()
+	}
+}
+
+// touch notes that memory of the connection may hold a value.
+func (s *session) touch() {
+	s.touched.Store(true)
+	s.tidy.due.Store(true)
+}
+
+// over ends a request.
+func (s *session) over() {
+	if s.requests.Add(-1) == 0 {
+		s.tidy.rest()
 	}
 }
 
