@@ -6,11 +6,13 @@ import (
 	"compress/zlib"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,7 +166,9 @@ func TestBodyBlocked(t *testing.T) {
 				if a.err == nil && (a.status != 403 || !strings.Contains(a.body, `"host_not_allowed"`)) {
 					t.Errorf("%s: %d %s", framing, a.status, a.body)
 				}
-				if a.err != nil {
+				// An HTTP/1 client that goes on writing may miss the answer:
+				// net/http resets the connection after half a second.
+				if late := protocol == "h1" && (errors.Is(a.err, syscall.ECONNRESET) || errors.Is(a.err, syscall.EPIPE)); a.err != nil && !late {
 					t.Errorf("%s: %v", framing, a.err)
 				}
 				if e := w.expect(audit.Aborted, policy.HostNotAllowed); e.Secret != "API_KEY" || e.Surface != "body" {
