@@ -71,6 +71,7 @@ fuzz:
 test-kvm: setup
 	CUTOUT=$(BIN)/cutout CUTOUT_TEST_KVM=1 $(GO) test -trimpath -v -timeout 45m ./test/kvm
 
+test-long: export CUTOUT_TEST_LONG = 1
 test-long: setup unit attack interop vm-test
 	$(MAKE) fuzz FUZZTIME=2m
 

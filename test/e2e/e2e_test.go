@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -125,8 +126,9 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// setup gives a script a home, an internet and a value: $API_KEY, $API (and
-// OTHER, PLAIN, BAD) as ADDR:PORT, ca.pem.
+// setup gives a script a home, an internet and a value: $API_KEY, $BASIC for
+// it as the password of "user", $API (and OTHER, PLAIN, BAD) as ADDR:PORT,
+// ca.pem.
 func setup(env *testscript.Env) error {
 	home, err := newHome(env.WorkDir)
 	if err != nil {
@@ -145,7 +147,9 @@ func setup(env *testscript.Env) error {
 		env.Setenv(name, u.Addr().String())
 	}
 	env.Setenv("CUTOUT_HOME", home)
-	env.Setenv("API_KEY", newValue())
+	value := newValue()
+	env.Setenv("API_KEY", value)
+	env.Setenv("BASIC", regexp.QuoteMeta(base64.StdEncoding.EncodeToString([]byte("user:"+value))))
 	env.Setenv("CUTOUT_BIN", filepath.Dir(cutout))
 	env.Setenv("PATH", filepath.Dir(cutout)+":"+os.Getenv("PATH"))
 	return nil
@@ -205,11 +209,14 @@ func checkClean(home string) error {
 	if lerr == nil && len(left) > 0 {
 		lerr = fmt.Errorf("processes are left: %v", left)
 	}
-	mounts, merr := os.ReadFile("/proc/self/mountinfo")
-	if merr == nil && strings.Contains(string(mounts), home) {
-		merr = errors.New("a mount is left")
+	for what, list := range map[string]string{"mount": "/proc/self/mountinfo", "socket": "/proc/net/unix"} {
+		text, rerr := os.ReadFile(list)
+		if rerr == nil && strings.Contains(string(text), home+"/") {
+			rerr = fmt.Errorf("a %s is left", what)
+		}
+		err = errors.Join(err, rerr)
 	}
-	return errors.Join(err, lerr, merr)
+	return errors.Join(err, lerr)
 }
 
 // processes returns the processes that have something of home open.

@@ -64,6 +64,7 @@ func TestLeakCanary(t *testing.T) {
 	})
 	t.Run("memory", func(t *testing.T) { checkMemory(t, c, b) })
 	t.Run("processes", func(t *testing.T) { checkProcesses(t, c, b) })
+	t.Run("files meanwhile", func(t *testing.T) { checkFiles(t, c, b.home) })
 	b.cmd.Process.Signal(os.Interrupt)
 	b.in.Close()
 	b.exit()

@@ -17,7 +17,8 @@ import (
 const ordinaryUID = 23456
 
 // TestOrdinaryUser runs everything without root: setup (with nothing to
-// install), doctor, and a sandbox that uses a secret.
+// install), doctor, a sandbox that uses a secret, its audit log, an image of
+// the user's own.
 func TestOrdinaryUser(t *testing.T) {
 	dir, err := os.MkdirTemp("", "cutout-user-") // not below the test's own, which is closed to others
 	if err != nil {
@@ -73,6 +74,14 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 	if reqs := w.upstreams["API"].Requests(); len(reqs) != 1 || reqs[0].Header.Get("Authorization") != "Bearer "+value {
 		t.Errorf("the server received %d requests", len(reqs))
+	}
+	if out, said, err := run("audit", "latest"); err != nil || !strings.Contains(out, "substituted API_KEY header GET api.example.test/ok") {
+		t.Errorf("audit: %v\n%s%s", err, out, said)
+	}
+	for _, args := range [][]string{{"image", "import", "mine", bin}, {"image", "ls"}, {"image", "rm", "mine"}} {
+		if out, said, err := run(args...); err != nil || args[1] == "ls" && !strings.Contains(out, "mine") {
+			t.Errorf("%v: %v\n%s%s", args, err, out, said)
+		}
 	}
 	if strings.Contains(said, "weak") {
 		t.Errorf("an ordinary user got less of a cage: %s", said)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/testnet"
 	"github.com/cutoutdev/cutout/internal/testnet/boundary"
+	"github.com/cutoutdev/cutout/internal/testnet/talk"
 )
 
 func TestMain(m *testing.M) {
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if os.Getenv(asClient) != "" {
-		if err := talkAsGuest(); err != nil {
+		if err := talk.Client("good.test:443", bundle, os.Getenv("API_KEY")); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}

@@ -3,14 +3,11 @@
 package interop
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/http/cgi"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -50,40 +47,14 @@ func certificate(t *testing.T, ca *testnet.CA, name string) (certFile, keyFile s
 // token, in the URL and from a credential helper.
 func TestGit(t *testing.T) {
 	need(t, "git")
-	root := t.TempDir()
-	for _, args := range [][]string{
-		{"init", "-q", "--bare", "-b", "main", root + "/repo.git"},
-		{"-C", root + "/repo.git", "config", "http.receivepack", "true"},
-	} {
-		if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v %s", args, err, out)
-		}
-	}
-	libexec, err := exec.Command("git", "--exec-path").Output()
+	backend, err := testnet.GitServer(t.TempDir(), "repo", "me", boundary.Value)
 	if err != nil {
 		t.Fatal(err)
-	}
-	backend := &cgi.Handler{
-		Path: strings.TrimSpace(string(libexec)) + "/git-http-backend",
-		Env:  []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1"},
 	}
 	for _, protocol := range []string{"HTTP/1.1", "HTTP/2.0"} {
 		t.Run(protocol, func(t *testing.T) {
 			g := newGuest(t, nil)
-			g.Answer(func(w http.ResponseWriter, r *http.Request) {
-				if user, token, _ := r.BasicAuth(); user != "me" || token != boundary.Value {
-					w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
-					w.WriteHeader(http.StatusUnauthorized)
-					return
-				}
-				r.Header.Del("Authorization")
-				body, err := io.ReadAll(r.Body) // CGI wants to know its length
-				if err != nil {
-					panic(http.ErrAbortHandler)
-				}
-				r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
-				backend.ServeHTTP(w, r)
-			})
+			g.Answer(backend.ServeHTTP)
 			branch := "b" + protocol[5:6]
 			work := fmt.Sprintf(`set -e
 git config --global http.version %s
