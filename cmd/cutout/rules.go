@@ -28,6 +28,9 @@ const rulesHelp = `Rules for a secret; NAME is that of a --secret:
   --placeholder NAME=shaped draws a placeholder that looks like the value, for
     programs that check their key: kind, length, alphabet and checksum are
     right, the rest is random.
+  --scrub [HOST=]MODE says how answers are searched for values, the last one for
+    a host: on, lax, which passes on what cannot be searched, off, or all, which
+    searches those of every intercepted host and needs --tls-intercept all.
 
 What is called dangerous takes back a promise and is said at every start.`
 
@@ -41,14 +44,11 @@ func bindRules(f *pflag.FlagSet, r *config.Rules) {
 	list(&r.Scopes, "scope", "NAME='METHOD PATH'", "which requests may carry the value (default all)")
 	list(&r.OnViolation, "on-violation", "[NAME=]ACTION", "what to do with a placeholder that may not be swapped")
 	list(&r.Exclusive, "exclusive", "NAME", "refuse requests to the secret's hosts that carry another credential")
-	list(&r.Scrub, "scrub", "[HOST=]MODE", "search answers for values: on (default), lax, off; all for every intercepted host")
+	list(&r.Scrub, "scrub", "[HOST=]MODE", "how answers are searched for values: on (default), all; dangerous: lax, off")
 	list(&r.AllowPlain, "allow-plain", "NAME@HOST", "dangerous: the value may go to HOST unencrypted")
 	list(&r.AllowUnverified, "allow-unverified", "NAME@HOST", "dangerous: the value may go to HOST without proof that it is HOST")
 	list(&r.NoVerify, "tls-no-verify-upstream-for", "HOST", "dangerous: do not verify the certificate of HOST")
 	list(&r.AllowSharedSuffix, "allow-shared-suffix", "'*.SUFFIX'", "dangerous: *.SUFFIX may be a host though anybody can own a name there")
 	list(&r.AllowAnyHost, "allow-any-host", "NAME", "dangerous: the host of NAME may be *, every server that the guest names")
 	list(&r.AllowShort, "allow-short", "NAME", "dangerous: the value may be shorter than 8 bytes; it is never searched for")
-	for _, name := range []string{"scrub"} { // read, and refused with the reason
-		f.MarkHidden(name)
-	}
 }

@@ -42,9 +42,6 @@ func (r Rules) Check(lookup func(string) (string, bool), also ...Text) (keeper.S
 	if err == nil {
 		err = r.apply(&spec)
 	}
-	if err == nil {
-		err = later(spec)
-	}
 	for i, s := range spec.Secrets {
 		if s.Placeholder == "" {
 			spec.Secrets[i].Placeholder = DefaultPlaceholder(s.Name)
@@ -256,17 +253,6 @@ func (r Rules) named(find finder) error {
 		if _, err := find("--allow-short", name); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func (r Rules) scrub(spec *keeper.Spec) error {
-	for _, text := range r.Scrub {
-		rule, err := ParseScrub(text)
-		if err != nil {
-			return err
-		}
-		spec.Scrub = append(spec.Scrub, rule)
 	}
 	return nil
 }

@@ -119,6 +119,17 @@ func TestScrubRules(t *testing.T) {
 	}
 }
 
+// TestScrubAll: what is not opened cannot be searched.
+func TestScrubAll(t *testing.T) {
+	lookup := func(string) (string, bool) { return "value-of-tok-0001", true }
+	for intercept, ok := range map[string]bool{"": false, "auto": false, "off": false, "all": true} {
+		r := Run{Rules: Rules{Secrets: []string{"TOK@a.example"}, Scrub: []string{"all"}}, Intercept: intercept}
+		if _, _, err := r.Build(lookup); (err == nil) != ok || !ok && Hint(err) != "add --tls-intercept all" {
+			t.Errorf("%q: %v", intercept, err)
+		}
+	}
+}
+
 // TestRulesRefused holds every mistake that a flag about secrets can have,
 // what the error says and what the hint advises. No error shows what stands
 // where a value could.
@@ -198,6 +209,7 @@ func TestRulesRefused(t *testing.T) {
 
 		{"scrub misspelt", Rules{Scrub: []string{"of"}}, "unknown mode", "--scrub [HOST=]on|lax|off"},
 		{"scrub a value", Rules{Scrub: []string{"a.example=" + leak}}, "unknown mode", ""},
+		{"scrub no host", Rules{Scrub: []string{"c.example=off"}}, "c.example is no host of a secret", "as in --secret"},
 		{"all for one", Rules{Scrub: []string{"a.example=all"}}, "takes none", ""},
 	}
 	for _, tt := range tests {

@@ -67,9 +67,6 @@ func (r Run) Build(lookup func(string) (string, bool)) (keeper.Spec, []keeper.Va
 	if err == nil {
 		err = checkEnv(spec, values)
 	}
-	if err == nil {
-		err = later(spec)
-	}
 	if err != nil {
 		return keeper.Spec{}, nil, err
 	}
@@ -165,6 +162,9 @@ func (r Run) tls(spec *keeper.Spec) error {
 		spec.TLS.Intercept = r.Intercept
 	default:
 		return hinted(fmt.Sprintf("unknown --tls-intercept %q", r.Intercept), "use auto, all or off")
+	}
+	if err := scrubAll(spec); err != nil {
+		return err
 	}
 	for _, text := range r.Bypass {
 		p, err := hostname.ParsePattern(text)

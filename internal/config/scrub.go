@@ -7,6 +7,7 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/keeper"
+	"github.com/cutoutdev/cutout/internal/secret"
 )
 
 var scrubModes = []string{"on", "lax", "off", "all"}
@@ -35,4 +36,47 @@ func ParseScrub(s string) (keeper.ScrubRule, error) {
 	}
 	rule.Hosts = &p
 	return rule, nil
+}
+
+func (r Rules) scrub(spec *keeper.Spec) error {
+	for _, text := range r.Scrub {
+		rule, err := ParseScrub(text)
+		if err != nil {
+			return err
+		}
+		spec.Scrub = append(spec.Scrub, rule)
+	}
+	if scrubsAll(spec) {
+		return nil
+	}
+	for _, rule := range spec.Scrub {
+		if rule.Hosts != nil && !anyHost(spec.Secrets, *rule.Hosts) {
+			return hinted(fmt.Sprintf("--scrub: %s is no host of a secret", rule.Hosts), "write it as in --secret; the answers of other hosts are searched with --scrub all only")
+		}
+	}
+	return nil
+}
+
+// scrubAll refuses --scrub all where it would not reach further.
+func scrubAll(spec *keeper.Spec) error {
+	if scrubsAll(spec) && spec.TLS.Intercept != "all" {
+		return hinted("--scrub all: only connections to the hosts of secrets are opened", "add --tls-intercept all")
+	}
+	return nil
+}
+
+func scrubsAll(spec *keeper.Spec) bool {
+	return slices.ContainsFunc(spec.Scrub, func(r keeper.ScrubRule) bool { return r.Mode == "all" })
+}
+
+// anyHost reports whether p covers a host of some secret.
+func anyHost(list []secret.Secret, p hostname.Pattern) bool {
+	for _, s := range list {
+		for _, h := range s.Hosts {
+			if p.Overlaps(h.Pattern) {
+				return true
+			}
+		}
+	}
+	return false
 }

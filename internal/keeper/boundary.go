@@ -63,6 +63,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		ConnectTo: b.plan.connectTo, Host: b.plan.host,
 		Roots: roots.any, RootsFor: roots.of,
 		Intercept: mode, Bypass: cfg.spec.TLS.Bypass, NoVerify: cfg.spec.TLS.NoVerify,
+		Scrub: cfg.spec.scrub, ScrubAll: cfg.spec.scrubsAll(),
 		SpoolDir:    cfg.spec.Dirs.State,
 		OnViolation: cfg.spec.OnViolation, Terminate: cfg.terminate,
 	})

@@ -97,8 +97,8 @@ type UpstreamCA struct {
 
 // A ScrubRule says how the answers of hosts are searched for values.
 type ScrubRule struct {
-	Hosts *hostname.Pattern `json:"hosts,omitempty"` // nil = every host of a secret
-	Mode  string            `json:"mode"`            // on, lax, off; all, without Hosts, for every intercepted host
+	Hosts *hostname.Pattern `json:"hosts,omitempty"` // nil = every host
+	Mode  string            `json:"mode"`            // on, lax, off; all, without Hosts: on, and not for secrets' hosts alone
 }
 
 // A Value is a secret's value on its way to the keeper. Start zeroes it.

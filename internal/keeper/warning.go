@@ -37,15 +37,15 @@ func (s Spec) Warnings() []string {
 	}
 	s.Net.warnings(s.Secrets, warn)
 	for _, r := range s.Scrub {
-		where := "the hosts of secrets"
+		where := "the hosts of secrets answer"
 		if r.Hosts != nil {
-			where = r.Hosts.String()
+			where = r.Hosts.String() + " answers"
 		}
 		switch r.Mode {
 		case "off":
-			warn("what %s answer is not searched for values", where)
+			warn("what %s is not searched for values", where)
 		case "lax":
-			warn("what %s answer reaches the guest also where it cannot be searched for values", where)
+			warn("what %s reaches the guest also where it cannot be searched for values", where)
 		}
 	}
 	return out

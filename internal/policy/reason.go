@@ -52,7 +52,7 @@ var reasons = map[Reason]reasonText{
 	TooMany:            {"the placeholder occurs too often in one request", "send the credential once"},
 	TraceMethod:        {"TRACE and TRACK send the request back", "use another method"},
 	MalformedRequest:   {"the request is not strictly well-formed HTTP", "send one Host, one framing and clean header lines"},
-	Unscannable:        {"the response cannot be searched for the value", "have the server send it whole, as identity, gzip, deflate, br or zstd"},
+	Unscannable:        {"the response cannot be searched for the value", "have the server send it whole, as identity, gzip, deflate, br or zstd, or pass it on with --scrub HOST=lax"},
 	UpgradeRefused:     {"this host's connections can change to no protocol but WebSocket, by a correct handshake", "use HTTP or WebSocket"},
 	AddressDenied:      {"the network policy denies this address", "allow it with --net-rule allow@ADDRESS, or let it serve a name with --connect-to"},
 	RuleDenied:         {"a network rule denies it", "change the rule, or put an --net-rule allow@… before it"},
