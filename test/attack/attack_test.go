@@ -63,7 +63,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestCorpus(t *testing.T) {
-	for i, p := range slices.Concat(sectionA, sectionNetwork, sectionB, sectionC, sectionD) {
+	for i, p := range slices.Concat(sectionA, sectionNetwork, sectionB, sectionC, sectionD, sectionRequest, sectionFlood) {
 		for j, protocol := range []string{"h1", "h2"} {
 			if p.only != "" && p.only != protocol {
 				continue
@@ -91,7 +91,7 @@ func TestCorpus(t *testing.T) {
 func (b *boundary) judge(p probe, o outcome) {
 	b.T.Helper()
 	if !slices.Contains(p.want.status, o.status) {
-		b.T.Errorf("the guest got %d %q %v, want %v", o.status, o.text, o.err, p.want.status)
+		b.T.Errorf("the guest got %d %.500q %v, want %v", o.status, o.text, o.err, p.want.status)
 	}
 	if r := p.want.reason; r != policy.None {
 		if o.status != 0 && o.reason() != r {
@@ -107,20 +107,25 @@ func (b *boundary) judge(p probe, o outcome) {
 		got = b.Received()
 	}
 	if strings.Contains(got, V) != p.want.value {
-		b.T.Errorf("value upstream: %v, want %v: %s", !p.want.value, p.want.value, got)
+		b.T.Errorf("value upstream: %v, want %v: %.500s", !p.want.value, p.want.value, got)
 	}
 	if p.want.carried && !strings.Contains(got, P) {
-		b.T.Errorf("the placeholder did not go on: %s", got)
+		b.T.Errorf("the placeholder did not go on: %.500s", got)
 	}
 	if p.want.reason != policy.None && !p.want.carried && strings.Contains(got, P) {
-		b.T.Errorf("the placeholder went on: %s", got)
+		b.T.Errorf("the placeholder went on: %.500s", got)
 	}
 	b.mu.Lock()
 	read := b.read.String()
 	b.mu.Unlock()
 	for _, form := range forms() {
 		if strings.Contains(read, form) {
-			b.T.Errorf("the guest reads the value as %s: %s", form, read)
+			b.T.Errorf("the guest reads the value as %s: %.500s", form, read)
+		}
+	}
+	for _, e := range b.Events.All() { // C11: our own mouth
+		if text := fmt.Sprintf("%+v", e); strings.Contains(text, V) {
+			b.T.Errorf("an event tells the value: %s", text)
 		}
 	}
 	if p.check != nil {

@@ -36,8 +36,9 @@ var (
 type boundary struct {
 	*world.Boundary
 
-	mu   sync.Mutex
-	read bytes.Buffer // everything that the guest was sent in answers
+	mu       sync.Mutex
+	read     bytes.Buffer // everything that the guest was sent in answers
+	messages []string     // that takeDown got
 }
 
 type target = world.Target

@@ -44,6 +44,20 @@ var sectionC = append([]probe{
 			return nil
 		},
 	},
+	{
+		entry: "C8", name: "a new credential passes as it is", run: echoed("/token"), want: substituted,
+		change: func(b *boundary) {
+			b.Answer(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"access_token":"n3w-t0ken"}`) })
+		},
+		check: func(b *boundary) error {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if !strings.Contains(b.read.String(), "n3w-t0ken") {
+				return errors.New("the answer was changed")
+			}
+			return nil
+		},
+	},
 	{entry: "C5", name: "in a body", run: ask("POST", "/echo/"+"?x=1", "good.test", "X-Nothing", "1"), want: want{status: []int{200}}},
 	{entry: "C7", name: "10^4 copies in one header", run: ask("GET", "/echo", "good.test", "Authorization", strings.Repeat(P+" ", 800)), want: forbidden(policy.TooMany)},
 	{
