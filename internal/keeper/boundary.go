@@ -14,6 +14,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/pin"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/proxy"
+	"github.com/cutoutdev/cutout/internal/relay"
 	"github.com/cutoutdev/cutout/internal/secret"
 )
 
@@ -23,6 +24,7 @@ type boundary struct {
 	plan  *plan
 	ca    *ca.Authority
 	stack *netstack.Stack // nil = no network
+	relay *relay.Relay
 }
 
 // boundaryConfig is what a boundary is made of.
@@ -75,11 +77,21 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		Static: b.plan.names, OnlyAllowed: cfg.spec.Net.OnlyAllowed, Mentioned: cfg.set.HasHost,
 		Audit: func(e audit.Event) { cfg.log.Append(e) },
 	}
+	b.relay = relay.New(relay.Config{
+		Network: network, Pins: pins, Secret: cfg.set.HasHost, Host: b.plan.host,
+		Audit: func(e audit.Event) { cfg.log.Append(e) },
+	})
 	b.stack, err = netstack.New(netstack.Config{
 		Link:   cfg.link,
 		Guest4: b.plan.guest4, Gateway4: b.plan.gateway4,
 		Guest6: b.plan.guest6, Gateway6: b.plan.gateway6,
 		DNS: resolver,
+		UDP: func(_ context.Context, r *netstack.UDPRequest) {
+			b.relay.Datagram(relay.Datagram{Src: r.Src, Dst: r.Dst, Payload: r.Payload, Reply: r.Reply, Refuse: r.Refuse})
+		},
+		Echo: func(_ context.Context, r *netstack.EchoRequest) {
+			b.relay.Ping(relay.Ping{Src: r.Src, Dst: r.Dst, ID: r.ID, Seq: r.Seq, Payload: r.Payload, Reply: r.Reply, Refuse: r.Refuse})
+		},
 		TCP: func(ctx context.Context, r *netstack.TCPRequest) {
 			px.ServeTCP(ctx, proxy.Flow{Src: r.Src, Dst: r.Dst, Accept: r.Accept, Refuse: r.Refuse})
 		},
@@ -90,6 +102,9 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 func (b *boundary) close() {
 	if b.stack != nil {
 		b.stack.Close()
+	}
+	if b.relay != nil {
+		b.relay.Close()
 	}
 }
 

@@ -39,6 +39,10 @@ type Config struct {
 	// reads the link: it must not block. Nil: all are refused by ICMP.
 	UDP func(ctx context.Context, r *UDPRequest)
 
+	// Echo is told every ping to another than the gateway, in the goroutine
+	// that reads the link: it must not block. Nil: all are refused by ICMP.
+	Echo func(ctx context.Context, r *EchoRequest)
+
 	// MaxTCP bounds connections, accepted and asked for; 0: 4096. The next
 	// is refused.
 	MaxTCP int

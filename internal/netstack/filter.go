@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -23,8 +24,9 @@ type filter struct {
 	gateway4, gateway6 netip.Addr
 	broadcast4         netip.Addr // of the on-link prefix
 	passDNS, passUDP   bool
+	echo               func(packet) // takes pings to others than the gateway; nil: they are refused
 
-	// allowance for ICMP errors; only the reader uses it
+	mu     sync.Mutex // guards the allowance for ICMP errors
 	tokens float64
 	filled time.Time
 }
@@ -91,6 +93,8 @@ func (f *filter) drop(cause Cause) pass {
 
 // allow spends the allowance for one ICMP error, RFC 4443 §2.4 (f).
 func (f *filter) allow() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	now := time.Now()
 	f.tokens = min(errorBurst, f.tokens+errorRate*now.Sub(f.filled).Seconds())
 	f.filled = now
@@ -121,7 +125,7 @@ func (f *filter) judge4(b []byte) pass {
 		return f.drop(SourceAddress)
 	}
 	p := packet{
-		raw: ip, payload: ip[ip.HeaderLength():], dst: dst, gateway: dst == f.gateway4,
+		raw: ip, payload: ip[ip.HeaderLength():], src: src, dst: dst, gateway: dst == f.gateway4,
 		group: dst.IsMulticast() || dst == f.broadcast4 || dst == broadcast,
 		first: ip.FragmentOffset() == 0, whole: ip.FragmentOffset() == 0 && ip.Flags()&header.IPv4FlagMoreFragments == 0,
 	}
@@ -144,7 +148,7 @@ var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 // A packet is what the rules need to know of an IP packet.
 type packet struct {
 	raw, payload []byte // with and without IP header
-	dst          netip.Addr
+	src, dst     netip.Addr
 	gateway      bool // to the gateway's own address
 	group        bool // multicast or broadcast
 	first        bool // not a later fragment
@@ -194,13 +198,23 @@ func (f *filter) judgeICMP4(p packet) pass {
 		if p.gateway {
 			return pass{proto: ipv4.ProtocolNumber}
 		}
-		return f.refuse(Echo, p.raw, prohibited)
+		return f.judgeEcho(p)
 	case header.ICMPv4DstUnreachable, header.ICMPv4TimeExceeded, header.ICMPv4ParamProblem:
 		if p.whole && !p.group {
 			return pass{proto: ipv4.ProtocolNumber}
 		}
 	}
 	return f.drop(Protocol)
+}
+
+// judgeEcho hands a ping on. One in fragments is refused: the link takes
+// those of every length whole.
+func (f *filter) judgeEcho(p packet) pass {
+	if f.echo == nil || !p.whole || p.group || len(p.payload) < echoLen {
+		return f.refuse(Echo, p.raw, prohibited)
+	}
+	f.echo(p)
+	return pass{}
 }
 
 func (f *filter) judge6(b []byte) pass {
@@ -214,7 +228,7 @@ func (f *filter) judge6(b []byte) pass {
 	}
 	src, dst := netip.AddrFrom16(ip.SourceAddress().As16()), netip.AddrFrom16(ip.DestinationAddress().As16())
 	p := packet{
-		raw: ip, payload: ip[header.IPv6MinimumSize:], dst: dst, gateway: dst == f.gateway6,
+		raw: ip, payload: ip[header.IPv6MinimumSize:], src: src, dst: dst, gateway: dst == f.gateway6,
 		group: dst.IsMulticast(), first: true, whole: true,
 	}
 	next := tcpip.TransportProtocolNumber(ip.NextHeader())
@@ -268,7 +282,7 @@ func (f *filter) judgeICMP6(p packet) pass {
 	case kind == header.ICMPv6EchoRequest && p.gateway:
 		return pass{proto: ipv6.ProtocolNumber}
 	case kind == header.ICMPv6EchoRequest && !p.group:
-		return f.refuse(Echo, p.raw, prohibited)
+		return f.judgeEcho(p)
 	case kind <= header.ICMPv6ParamProblem && p.whole && !p.group:
 		return pass{proto: ipv6.ProtocolNumber}
 	}

@@ -59,6 +59,9 @@ func New(cfg Config) (*Stack, error) {
 	s := &Stack{cfg: cfg, conns: make(map[*Conn]struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.link = newLink(&s.cfg, &s.counters)
+	if cfg.Echo != nil {
+		s.link.filter.echo = s.handleEcho
+	}
 	s.stack = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{
 			ipv4.NewProtocol,

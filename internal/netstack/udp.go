@@ -23,7 +23,7 @@ type UDPRequest struct {
 	Payload  []byte         // the receiver's to keep
 
 	stack  *Stack
-	packet []byte // with headers, for ICMP
+	header []byte // of the packet, for ICMP
 }
 
 // Reply sends a datagram from Dst to Src.
@@ -31,8 +31,8 @@ func (r *UDPRequest) Reply(b []byte) error { return r.stack.SendUDP(r.Dst, r.Src
 
 // Refuse tells the guest that nobody is there, by ICMP port unreachable.
 func (r *UDPRequest) Refuse() {
-	r.stack.counters.drop(Datagram)
-	if b := r.stack.link.filter.unreachable(r.packet, noPort); b != nil {
+	f := r.stack.link.filter
+	if b := f.refuse(Datagram, append(r.header[:len(r.header):len(r.header)], r.Payload...), noPort).reply; b != nil {
 		r.stack.link.write(b)
 	}
 }
@@ -59,7 +59,7 @@ func (s *Stack) handleUDP(id stack.TransportEndpointID, pkt *stack.PacketBuffer)
 	case id.LocalPort == dnsPort && s.cfg.DNS != nil:
 		s.query(r)
 	case s.cfg.UDP != nil:
-		r.packet = append(append(append([]byte(nil), pkt.NetworkHeader().Slice()...), udp...), payload...)
+		r.header = append(append([]byte(nil), pkt.NetworkHeader().Slice()...), udp...)
 		s.cfg.UDP(s.ctx, r)
 	default:
 		return false

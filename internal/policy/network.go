@@ -104,7 +104,7 @@ func (n *Network) Decide(q Query) Verdict {
 			switch {
 			case !r.Allow:
 				v.Rule, v.Reason = r.String(), RuleDenied
-			case q.blind() && !(r.Protocol == q.Protocol && r.names(q.Port)):
+			case q.Blind() && !(r.Protocol == q.Protocol && r.names(q.Port)):
 				v.Reason = ProtocolDenied
 			default:
 				v.Rule, v.Allowed = r.String(), true
@@ -112,7 +112,7 @@ func (n *Network) Decide(q Query) Verdict {
 			return v
 		}
 	}
-	if v := n.fallback(q, s, v); !v.Allowed || !q.blind() {
+	if v := n.fallback(q, s, v); !v.Allowed || !q.Blind() {
 		return v
 	}
 	v.Reason = ProtocolDenied
@@ -161,8 +161,8 @@ var (
 	blindUDP = []uint16{443, 853, 137, 138, 5353, 5355} // QUIC, DNS over QUIC, NetBIOS, mDNS, LLMNR
 )
 
-// blind reports whether q is of such a protocol.
-func (q Query) blind() bool {
+// Blind reports whether q is of a protocol that the boundary cannot look into.
+func (q Query) Blind() bool {
 	return q.Direction == Egress &&
 		(q.Protocol == TCP && slices.Contains(blindTCP, q.Port) || q.Protocol == UDP && slices.Contains(blindUDP, q.Port))
 }

@@ -40,6 +40,7 @@ var may = map[string]string{
 	"internal/websocket": "",
 	"internal/proxy": "internal/audit internal/ca internal/coding internal/hello internal/hostname internal/pin internal/policy " +
 		"internal/reframe internal/rewrite internal/secret internal/websocket",
+	"internal/relay":          "internal/audit internal/hostname internal/policy",
 	"internal/netstack":       "internal/netstack/frame",
 	"internal/netstack/frame": "",
 
@@ -56,7 +57,7 @@ var may = map[string]string{
 
 	// What wires them.
 	"internal/keeper": "internal/audit internal/ca internal/dns internal/guest internal/hostname internal/image internal/netstack " +
-		"internal/pin internal/policy internal/proxy internal/secret internal/vm internal/vm/cage internal/vm/qemu",
+		"internal/pin internal/policy internal/proxy internal/relay internal/secret internal/vm internal/vm/cage internal/vm/qemu",
 	"internal/config": "internal/hostname internal/keeper internal/policy internal/secret",
 	"internal/state":  "",
 	"internal/term":   "",
