@@ -78,6 +78,14 @@ type tables struct {
 	text    []byte
 }
 
+// fields are the numbers of a needle in the table. Its mark is where the gram
+// is that it has least in common with the others; noMark, where it may be
+// wrapped and nothing is in a certain place.
+const (
+	fields = 5
+	noMark = 1 << 30
+)
+
 // Format prints nothing of the needles.
 func (m *Matcher) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "matcher of %d", m.n) }
 
@@ -126,7 +134,7 @@ func plan(list []Needle) layout {
 }
 
 func (l layout) size(n int) int {
-	return 1<<l.bits/8 + 1<<5 + 4*(l.buckets+1) + 4*l.entries + 16*n + l.text
+	return 1<<l.bits/8 + 1<<5 + 4*(l.buckets+1) + 4*l.entries + 4*(fields+1)*n + l.text
 }
 
 func plain(lens []int) []Needle {
@@ -166,16 +174,17 @@ func Build(arena []byte, list []Needle, fill func(i int, dst []byte)) *Matcher {
 	m.initial = (*[1 << 5]byte)(cut(1 << 5))
 	m.starts = cut(4 * (l.buckets + 1))
 	m.entries = cut(4 * l.entries)
-	m.needles = cut(12 * len(list))
+	m.needles = cut(4 * fields * len(list))
 	m.order = cut(4 * len(list))
 	m.text = cut(l.text)
 	at := 0
 	for i, n := range list {
 		fill(i, m.text[at:at+n.Len])
-		put(m.needles, 3*i, at)
-		put(m.needles, 3*i+1, n.Len)
+		put(m.needles, fields*i, at)
+		put(m.needles, fields*i+1, n.Len)
 		if n.Wrap {
-			put(m.needles, 3*i+2, 1)
+			put(m.needles, fields*i+2, 1)
+			put(m.needles, fields*i+3, noMark)
 		}
 		put(m.order, i, i)
 		at += n.Len
@@ -188,12 +197,12 @@ func Build(arena []byte, list []Needle, fill func(i int, dst []byte)) *Matcher {
 func (m *Matcher) Needle(i int) []byte { return m.needle(i) }
 
 func (m *Matcher) needle(i int) []byte {
-	at, n := get(m.needles, 3*i), get(m.needles, 3*i+1)
+	at, n := get(m.needles, fields*i), get(m.needles, fields*i+1)
 	return m.text[at : at+n]
 }
 
-func (m *Matcher) wraps(i int) bool { return get(m.needles, 3*i+2)&1 != 0 }
-func (m *Matcher) window(i int) int { return get(m.needles, 3*i+2) >> 1 }
+func (m *Matcher) wraps(i int) bool { return get(m.needles, fields*i+2)&1 != 0 }
+func (m *Matcher) window(i int) int { return get(m.needles, fields*i+2) >> 1 }
 
 // index fills the tables from the needles.
 func (m *Matcher) index() {
@@ -222,7 +231,8 @@ func (m *Matcher) index() {
 }
 
 // choose finds the window of each needle: where the sum of how often its
-// grams occur in all needles is least. The bitmap serves as the counters. A
+// grams occur in all needles is least; and its mark. The bitmap serves as the
+// counters. A
 // needle that may be wrapped has its window at the beginning, so that no
 // break precedes it.
 func (m *Matcher) choose() {
@@ -242,9 +252,12 @@ func (m *Matcher) choose() {
 			continue
 		}
 		needle := m.needle(i)
-		sum, best, window := 0, 0, 0
+		sum, best, window, mark := 0, 0, 0, 0
 		for off := range reach(needle) + 1 {
 			sum += int(*at(needle[off:]))
+			if *at(needle[off:]) < *at(needle[mark:]) {
+				mark = off
+			}
 			first := off - m.stride + 1
 			if first > 0 {
 				sum -= int(*at(needle[first-1:]))
@@ -253,7 +266,9 @@ func (m *Matcher) choose() {
 				best, window = sum, first
 			}
 		}
-		put(m.needles, 3*i+2, window<<1)
+		put(m.needles, fields*i+2, window<<1)
+		put(m.needles, fields*i+3, mark)
+		copy(m.needles[4*(fields*i+4):], needle[mark:mark+gram])
 		m.lead = max(m.lead, window)
 	}
 	clear(count)

@@ -1,6 +1,9 @@
 package match
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // A Hit is an occurrence of needle ID at text[Start:End].
 type Hit struct {
@@ -22,9 +25,10 @@ func (m *Matcher) Next(text []byte, final bool) (h Hit, safe int, ok bool) {
 	p := m.stride - 1
 	// A probe at p tells of hits that begin up to reach bytes before it.
 	reach := m.lead + m.stride - 1
-	for last := len(text) - gram; p <= last; p += m.stride {
+	bitmap, stride := m.bitmap, m.stride
+	for last := len(text) - gram; p <= last; p += stride {
 		g := m.hash(text[p:])
-		if m.bitmap[g>>3]&(1<<(g&7)) == 0 {
+		if bitmap[g>>3]&(1<<(g&7)) == 0 {
 			continue
 		}
 		if f.at(p, g); f.ok {
@@ -64,7 +68,7 @@ func (f *finding) at(p int, g uint32) {
 	for e, end := get(m.starts, b), get(m.starts, b+1); e < end; e++ {
 		entry := get(m.entries, e)
 		id, start := entry>>8, p-entry&255
-		if start < 0 || f.ok && start > f.best.Start {
+		if start < 0 || f.ok && start > f.best.Start || m.differs(id, f.text, start) {
 			continue
 		}
 		n, open := m.compare(id, f.text[start:])
@@ -79,10 +83,21 @@ func (f *finding) at(p int, g uint32) {
 	}
 }
 
+// differs reports whether text[start:] is not needle id, by its mark. This
+// keeps cheap what has much in common with many needles.
+func (m *Matcher) differs(id int, text []byte, start int) bool {
+	r := m.needles[4*(fields*id+3):]
+	at := start + get(r, 0)
+	return at+gram <= len(text) && binary.LittleEndian.Uint32(text[at:]) != binary.LittleEndian.Uint32(r[4:])
+}
+
 // compare returns how much of the beginning of text is needle id, 0 if it is
 // not there; open: it may be once more text is there.
 func (m *Matcher) compare(id int, text []byte) (n int, open bool) {
 	needle := m.needle(id)
+	if last := len(needle) - 1; last < len(text) && text[last] != needle[last] && !m.wraps(id) {
+		return 0, false
+	}
 	if common := min(len(needle), len(text)); bytes.Equal(needle[:common], text[:common]) {
 		return len(needle), len(text) < len(needle)
 	}
