@@ -153,6 +153,13 @@ func (f *flow) verify(name hostname.Name, protocols []string, up net.Conn) (conn
 		RootCAs:    f.roots(name),
 		MinVersion: tls.VersionTLS12,
 	}
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		err := stapled(cs, cs.VerifiedChains, time.Now())
+		if err != nil {
+			err = &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: err}
+		}
+		return err
+	}
 	verified = true
 	if slices.Contains(f.cfg.NoVerify, name) {
 		cfg.InsecureSkipVerify = true
@@ -168,14 +175,14 @@ func (f *flow) verify(name hostname.Name, protocols []string, up net.Conn) (conn
 	return conn, verified, nil
 }
 
-// proves reports whether crypto/tls itself would have believed the server.
+// proves reports whether the server would have been believed otherwise.
 func proves(cs tls.ConnectionState, cfg *tls.Config) bool {
 	rest := x509.NewCertPool()
 	for _, c := range cs.PeerCertificates[1:] {
 		rest.AddCert(c)
 	}
-	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: cfg.ServerName, Roots: cfg.RootCAs, Intermediates: rest})
-	return err == nil
+	chains, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: cfg.ServerName, Roots: cfg.RootCAs, Intermediates: rest})
+	return err == nil && stapled(cs, chains, time.Now()) == nil
 }
 
 func (f *flow) roots(name hostname.Name) *x509.CertPool {

@@ -7,12 +7,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net/netip"
 	"os"
 	"time"
+
+	"golang.org/x/crypto/ocsp"
 )
 
 // A CA issues certificates for upstreams. It is safe for concurrent use.
@@ -63,6 +66,8 @@ type Leaf struct {
 	Addrs               []netip.Addr
 	NotBefore, NotAfter time.Time // zero: an hour ago, in 30 days
 	SelfSigned          bool      // not signed by the CA
+	MustStaple          bool      // demands a stapled OCSP response
+	SignsOCSP           bool      // may sign OCSP responses for the CA
 }
 
 // Cert issues a good certificate for names.
@@ -94,6 +99,12 @@ func (ca *CA) Issue(l Leaf) (tls.Certificate, error) {
 	for _, a := range l.Addrs {
 		t.IPAddresses = append(t.IPAddresses, a.AsSlice())
 	}
+	if l.MustStaple {
+		t.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}, Value: []byte{0x30, 3, 2, 1, 5}}}
+	}
+	if l.SignsOCSP {
+		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning)
+	}
 	parent, signer := ca.Root, ca.key
 	if l.SelfSigned {
 		parent, signer = t, key
@@ -104,6 +115,19 @@ func (ca *CA) Issue(l Leaf) (tls.Certificate, error) {
 	}
 	leaf, err := x509.ParseCertificate(der)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, err
+}
+
+// Staple makes the OCSP response r about cert and staples it. by, if it is not
+// nil, signs it instead of the CA.
+func (ca *CA) Staple(cert tls.Certificate, r ocsp.Response, by *tls.Certificate) (tls.Certificate, error) {
+	r.SerialNumber = cert.Leaf.SerialNumber
+	responder, key := ca.Root, ca.key
+	if by != nil {
+		responder, key, r.Certificate = by.Leaf, by.PrivateKey.(*ecdsa.PrivateKey), by.Leaf
+	}
+	var err error
+	cert.OCSPStaple, err = ocsp.CreateResponse(ca.Root, responder, r, key)
+	return cert, err
 }
 
 func template(cn string, notBefore, notAfter time.Time) *x509.Certificate {
