@@ -1,11 +1,13 @@
 // Command bench measures what a sandbox costs beside the machine that it
-// needs in any case: the time from start to the guest's command, against
-// bare QEMU with the same kernel and an init that does nothing.
+// needs in any case: the time from start to the guest's command, from a
+// snapshot and by a boot, against bare QEMU with the same kernel and an init
+// that does nothing.
 //
 //	go run ./bench bin/cutout
 //
-// Pairs are interleaved, so that a busy moment hits both; it prints both
-// medians and their ratio.
+// The three are interleaved, so that a busy moment hits all of them. It prints
+// the medians and their ratios, and fails if the start from a snapshot is
+// above its limit.
 package main
 
 import (
@@ -39,8 +41,11 @@ func main() {
 }
 
 const (
-	pairs = 9
-	limit = 2 * time.Minute // for one start
+	rounds = 9
+	limit  = 2 * time.Minute // for one start
+
+	// maxRatio is what a start may take, as a multiple of bare QEMU's.
+	maxRatio = 1.25
 )
 
 func run(cutout string) error {
@@ -53,23 +58,36 @@ func run(cutout string) error {
 	if err != nil {
 		return err
 	}
-	var alone, whole []time.Duration
-	for range pairs {
-		a, err := timeBare(bare)
-		if err != nil {
-			return fmt.Errorf("bare QEMU: %w", err)
-		}
-		w, err := timeSandbox(cutout)
-		if err != nil {
-			return fmt.Errorf("cutout run: %w", err)
-		}
-		alone, whole = append(alone, a), append(whole, w)
+	kinds := []struct {
+		name  string
+		start func() (time.Duration, error)
+		took  []time.Duration
+	}{
+		{"bare QEMU, empty init", func() (time.Duration, error) { return timeBare(bare) }, nil},
+		{"cutout run --no-snapshot", func() (time.Duration, error) { return timeSandbox(cutout, "--no-snapshot") }, nil},
+		{"cutout run", func() (time.Duration, error) { return timeSandbox(cutout) }, nil},
 	}
-	a, w := median(alone), median(whole)
-	fmt.Printf("start to guest command, emulated, %d interleaved pairs\n", pairs)
-	fmt.Printf("  bare QEMU, empty init   median %v  (%v to %v)\n", a, slices.Min(alone).Round(time.Millisecond), slices.Max(alone).Round(time.Millisecond))
-	fmt.Printf("  cutout run              median %v  (%v to %v)\n", w, slices.Min(whole).Round(time.Millisecond), slices.Max(whole).Round(time.Millisecond))
-	fmt.Printf("  ratio                   %.2f\n", w.Seconds()/a.Seconds())
+	for range rounds {
+		for i, k := range kinds {
+			took, err := k.start()
+			if err != nil {
+				return fmt.Errorf("%s: %w", k.name, err)
+			}
+			kinds[i].took = append(k.took, took)
+		}
+	}
+	fmt.Printf("start to guest command, emulated, %d interleaved rounds\n", rounds)
+	base, ratio := median(kinds[0].took), 0.0
+	for _, k := range kinds {
+		m := median(k.took)
+		ratio = m.Seconds() / base.Seconds()
+		fmt.Printf("  %-25s median %6v  (%v to %v)  ratio %.2f\n", k.name, m,
+			slices.Min(k.took).Round(time.Millisecond), slices.Max(k.took).Round(time.Millisecond), ratio)
+	}
+	if ratio > maxRatio {
+		return fmt.Errorf("cutout run takes %.2f times what bare QEMU takes, more than %.2f", ratio, maxRatio)
+	}
+	fmt.Printf("  at most %.2f: pass\n", maxRatio)
 	return nil
 }
 
@@ -127,10 +145,11 @@ func timeBare(argv []string) (time.Duration, error) {
 
 // timeSandbox measures from the start of cutout to the first byte that the
 // guest's command prints.
-func timeSandbox(cutout string) (time.Duration, error) {
+func timeSandbox(cutout string, flags ...string) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, cutout, "run", "-q", "--secret", "BENCH_KEY@api.example.test", "--", "echo", "here")
+	args := append([]string{"run", "-q", "--secret", "BENCH_KEY@api.example.test"}, flags...)
+	cmd := exec.CommandContext(ctx, cutout, append(args, "--", "echo", "here")...)
 	cmd.Env = append(os.Environ(), "BENCH_KEY=sk-bench-0123456789")
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {

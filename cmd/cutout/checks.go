@@ -21,6 +21,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/vm/cage"
 	"github.com/cutoutdev/cutout/internal/vm/kernel"
 	"github.com/cutoutdev/cutout/internal/vm/qemu"
+	"github.com/cutoutdev/cutout/internal/vm/snapshot"
 )
 
 // failed is a check that found err, which may carry its own hint.
@@ -96,6 +97,39 @@ func checkDefaultImage(ctx context.Context, home state.Home) check {
 		return check{"image", statusWeak, err.Error(), hintOf(imageHint(err, defaultImage))}
 	}
 	return check{Name: "image", Status: statusOK, Detail: img.Name + ", " + term.Bytes(img.Size)}
+}
+
+// checkSnapshots finds nothing fatal: a sandbox that cannot start from a
+// snapshot boots.
+func checkSnapshots(home state.Home) check {
+	store := snapshot.Store{Dir: home.Snapshots()}
+	c := check{Name: "snapshots", Status: statusOK, Detail: snapshotDetail(home)}
+	if failures := store.Failures(); len(failures) > 0 {
+		c.Status, c.Hint = statusWeak, "sandboxes of that kind boot, and it is tried again in an hour"
+		c.Detail += "; failed: " + strings.Join(failures, "; ")
+	}
+	return c
+}
+
+func snapshotDetail(home state.Home) string {
+	store := snapshot.Store{Dir: home.Snapshots()}
+	all, err := store.List()
+	if err != nil {
+		return err.Error()
+	}
+	usable, size := 0, int64(0)
+	for _, e := range all {
+		if size += e.Size; !e.Stale {
+			usable++
+		}
+	}
+	switch usable {
+	case 0:
+		return "none; the first sandbox of each kind boots"
+	case 1:
+		return "1, " + term.Bytes(size)
+	}
+	return fmt.Sprintf("%d, %s", usable, term.Bytes(size))
 }
 
 func checkKVM(ctx context.Context) check {

@@ -32,8 +32,8 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what is there, what is missing and what that weakens",
 		Long: `Doctor looks at everything that a sandbox needs on this machine: QEMU, guest
-kernel and agent, the default image, hardware virtualisation, what QEMU can be
-confined with, and where values are kept. It changes nothing.
+kernel and agent, the default image, snapshots to start from, hardware
+virtualisation, what QEMU can be confined with, and where values are kept. It changes nothing.
 
 Exit status: 0, 1 when a sandbox cannot start, 2 when the command line is
 wrong.`,
@@ -45,7 +45,7 @@ wrong.`,
 			home, err := state.Default()
 			checks := []check{checkState(home, err)}
 			if err == nil {
-				checks = append(checks, checkKernel(home), checkDefaultImage(ctx, home))
+				checks = append(checks, checkKernel(home), checkDefaultImage(ctx, home), checkSnapshots(home))
 			}
 			checks = append(checks, checkQEMU(ctx), checkKVM(ctx), checkCage(), checkStore(), checkMemory())
 			return a.reportChecks(checks, asJSON)

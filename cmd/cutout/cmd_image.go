@@ -12,6 +12,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/image"
 	"github.com/cutoutdev/cutout/internal/state"
 	"github.com/cutoutdev/cutout/internal/term"
+	"github.com/cutoutdev/cutout/internal/vm/snapshot"
 )
 
 // defaultImage is the name of the image that run uses when none is named.
@@ -177,7 +178,8 @@ func (a *app) imageRemoveCommand() *cobra.Command {
 		Use:     "rm NAME…",
 		Aliases: []string{"remove"},
 		Short:   "Remove images",
-		Long: `Rm removes images by name. Sandboxes that run on them keep their disks.
+		Long: `Rm removes images by name, and the snapshots of machines that have booted with
+them. Sandboxes that run on them keep their disks.
 
 Exit status: 0, 1 when one could not be removed, 2 when the command line is
 wrong.`,
@@ -187,14 +189,17 @@ wrong.`,
 			return completeImages(), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			store, err := imageStore()
+			home, err := state.Default()
 			if err != nil {
 				return err
 			}
+			store := image.Store{Dir: home.Images()}
 			var errs []error
 			for _, name := range args {
 				errs = append(errs, store.Remove(name))
 			}
+			snapshots := snapshot.Store{Dir: home.Snapshots()}
+			errs = append(errs, snapshots.Sweep())
 			err = errors.Join(errs...)
 			if errors.Is(err, image.ErrNotFound) {
 				err = term.WithHint(err, "see cutout image ls")

@@ -27,6 +27,7 @@ type runOptions struct {
 	TTY     bool
 	NoTTY   bool
 	Quiet   bool
+	Boot    bool // not from a snapshot
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -104,6 +105,7 @@ not found; 128+N when signal N ended it.`,
 	f.Var(listFlag{&o.Bypass, "PATTERN"}, "tls-bypass", "never open TLS connections to matching hosts")
 	f.Var(listFlag{&o.UpstreamCAs, "FILE"}, "tls-upstream-ca-cert", "trust the certificates in this PEM file too")
 	f.Var(listFlag{&o.UpstreamCAFor, "HOST=FILE"}, "tls-upstream-ca-cert-for", "trust the certificates in this PEM file for HOST only")
+	f.BoolVar(&o.Boot, "no-snapshot", false, "boot the machine, where it could start from one that has booted before")
 	f.BoolVar(&o.WeakCage, "weak-cage", false, "start even where QEMU cannot be confined; an escape then reaches the values")
 	cmd.RegisterFlagCompletionFunc("tls-intercept", cobra.FixedCompletions([]string{"auto", "all", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -207,6 +209,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 		return err
 	}
 	spec.Machine.Disk = img.Disk
+	if !o.Boot {
+		spec.Machine.Snapshots = home.Snapshots()
+	}
 	spec.Guest.Env = append(append([]string(nil), img.Config.Env...), spec.Guest.Env...)
 	return a.runSandbox(ctx, relay, home, sandboxRun{spec, values, command, copies, o})
 }

@@ -11,8 +11,10 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/cutoutdev/cutout/internal/config"
 	"github.com/cutoutdev/cutout/internal/debian"
 	"github.com/cutoutdev/cutout/internal/image"
+	"github.com/cutoutdev/cutout/internal/keeper"
 	"github.com/cutoutdev/cutout/internal/state"
 	"github.com/cutoutdev/cutout/internal/term"
 	"github.com/cutoutdev/cutout/internal/vm/kernel"
@@ -41,6 +43,8 @@ alone. It says what it does.
            or --kernel with --modules; or this machine's own
   image    the image "default": a minimal Debian with curl, python3, git,
            openssl and ca-certificates; where there is no apt, ` + pulledDefault + `
+  snapshot a machine with that image that has booted, from which run starts
+           sandboxes; run makes those of other images and machines by itself
 
 Exit status: 0, 1 when something is still missing, 2 when the command line is
 wrong.`,
@@ -74,7 +78,11 @@ func (a *app) setup(ctx context.Context, o setupOptions) error {
 	if err := a.setupKernel(ctx, home, o); err != nil {
 		return err
 	}
-	if err := a.setupImage(ctx, home, o.again); err != nil {
+	img, err := a.setupImage(ctx, home, o.again)
+	if err != nil {
+		return err
+	}
+	if err := a.setupSnapshot(ctx, home, img); err != nil {
 		return err
 	}
 	a.done("ready", "try: cutout run -- uname -a")
@@ -182,15 +190,58 @@ func installHostKernel(home state.Home) (*kernel.Installed, error) {
 	return kernel.Install(home.Kernel(), "/boot/vmlinuz-"+release, "/lib/modules/"+release)
 }
 
-func (a *app) setupImage(ctx context.Context, home state.Home, again bool) error {
+func (a *app) setupImage(ctx context.Context, home state.Home, again bool) (image.Image, error) {
 	store := &image.Store{Dir: home.Images()}
 	img, err := lookupDefault(ctx, store, a.out.Progress)
 	if err != nil || again {
 		if img, err = a.makeDefaultImage(ctx, home, store); err != nil {
-			return err
+			return img, err
 		}
 	}
 	a.done("image", fmt.Sprintf("%s, %s", img.Name, term.Bytes(img.Size)))
+	return img, nil
+}
+
+// setupSnapshot starts a sandbox of the default kind with nothing to do, which
+// makes the snapshot unless it is there. That it cannot is doctor's to
+// tell, and run does without.
+func (a *app) setupSnapshot(ctx context.Context, home state.Home, img image.Image) error {
+	stage := a.out.Stage("booting a machine")
+	err := startIdle(ctx, home, img)
+	stage()
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		a.done("snapshot", "none, since a sandbox does not start: "+err.Error())
+	default:
+		a.done("snapshot", snapshotDetail(home))
+	}
+	return nil
+}
+
+// startIdle starts a sandbox and ends it.
+func startIdle(ctx context.Context, home state.Home, img image.Image) error {
+	spec, _, err := config.Run{}.Build(os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	if spec.Machine.Kernel, spec.Machine.Initrd, err = guestMachine(home); err != nil {
+		return err
+	}
+	spec.Machine.Disk, spec.Machine.Snapshots = img.Disk, home.Snapshots()
+	place, err := home.New()
+	if err != nil {
+		return err
+	}
+	defer place.Remove()
+	spec.ID, spec.Guest.Hostname = place.ID, place.ID
+	spec.Dirs = keeper.Dirs{Runtime: place.Runtime, State: place.Dir}
+	sandbox, err := keeper.Start(ctx, spec, nil, nil)
+	if err != nil {
+		return err
+	}
+	sandbox.End()
 	return nil
 }
 

@@ -28,11 +28,24 @@ type Client struct {
 // Read and Write return, as that of a net.Conn does. The client owns rw from
 // then on, also if Connect fails.
 func Connect(ctx context.Context, rw io.ReadWriteCloser) (*Client, error) {
+	return connect(ctx, rw, false)
+}
+
+// Wake is Connect for a guest that goes on from a snapshot, whose agent waits
+// to be greeted.
+func Wake(ctx context.Context, rw io.ReadWriteCloser) (*Client, error) {
+	return connect(ctx, rw, true)
+}
+
+func connect(ctx context.Context, rw io.ReadWriteCloser, wake bool) (*Client, error) {
 	c := &Client{
 		link:    wire.NewLink(rw, maxMessage),
 		greeted: make(chan struct{}),
 		replies: make(map[uint32]chan wire.Reply),
 		running: make(map[uint32]*Process),
+	}
+	if wake {
+		c.link.Send(ctx, 0, wire.KindHello, wire.Hello{Version: wire.Version}) // fails only with the link
 	}
 	go func() {
 		err := c.link.Run(c.handle)
@@ -68,6 +81,16 @@ func (c *Client) BootTime() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.hello.Uptime
+}
+
+// Prepare does what of Configure is the same for every sandbox, so that a
+// snapshot of the guest can be taken: the root file system, which is the disk
+// with that serial, is in place, and nothing of any sandbox is there.
+func (c *Client) Prepare(ctx context.Context, rootSerial string) error {
+	if _, err := c.call(ctx, wire.KindPrepare, wire.PrepareRequest{RootSerial: rootSerial}); err != nil {
+		return fmt.Errorf("prepare the guest: %w", err)
+	}
+	return nil
 }
 
 // Configure makes the guest ready to run commands. It must succeed before the

@@ -50,11 +50,13 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Info is what a keeper tells of its sandbox.
 type Info struct {
-	ID      string   `json:"id"`
-	Accel   string   `json:"accel"` // kvm, tcg
-	PIDs    []int    `json:"pids"`  // keeper, then the machine
-	Secrets []string `json:"secrets"`
-	Audit   string   `json:"audit"` // head of the chain
+	ID    string `json:"id"`
+	Accel string `json:"accel"` // kvm, tcg
+	// Restored says that the machine began with a snapshot instead of a boot.
+	Restored bool     `json:"restored"`
+	PIDs     []int    `json:"pids"` // keeper, then the machine
+	Secrets  []string `json:"secrets"`
+	Audit    string   `json:"audit"` // head of the chain
 }
 
 // Info asks for the sandbox's state.

@@ -39,6 +39,7 @@ type Machine struct {
 	MemoryMiB int      `json:"memory_mib"`
 	CPUs      int      `json:"cpus"`
 	WeakCage  bool     `json:"weak_cage"`
+	Snapshots string   `json:"snapshots,omitempty"` // directory of machines that have booted; "" = always boot
 }
 
 // A Volume is a directory of the host that the guest sees a copy of.

@@ -138,6 +138,10 @@ func (h Home) Kernel() string { return filepath.Join(h.Data, "kernel") }
 // Images is the directory of the image store.
 func (h Home) Images() string { return filepath.Join(h.Data, "images") }
 
+// Snapshots is the directory of machines that have booted, which may be
+// deleted at any time.
+func (h Home) Snapshots() string { return filepath.Join(h.Data, "snapshots") }
+
 // Cache is the directory of downloads, which may be deleted at any time.
 func (h Home) Cache() string { return filepath.Join(h.Data, "cache") }
 

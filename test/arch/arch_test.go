@@ -51,19 +51,20 @@ var may = map[string]string{
 	"internal/vm/cage":     "",
 	"internal/vm/kernel":   "",
 	"internal/vm/qemu":     "internal/vm internal/vm/cage",
+	"internal/vm/snapshot": "",
 	"internal/guest":       "internal/guest/wire",
 	"internal/guest/wire":  "",
 	"internal/guest/agent": "internal/guest/wire",
 
 	// What wires them.
 	"internal/keeper": "internal/audit internal/ca internal/dns internal/guest internal/hostname internal/image internal/netstack " +
-		"internal/pin internal/policy internal/proxy internal/relay internal/secret internal/vm internal/vm/cage internal/vm/qemu",
+		"internal/pin internal/policy internal/proxy internal/relay internal/secret internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
 	"internal/config": "internal/hostname internal/keeper internal/policy internal/secret",
 	"internal/state":  "",
 	"internal/term":   "",
 
 	"cmd/cutout": "internal/audit internal/config internal/debian internal/hostname internal/image internal/keeper internal/policy " +
-		"internal/rewrite internal/secret internal/state internal/term internal/vm internal/vm/cage internal/vm/kernel internal/vm/qemu",
+		"internal/rewrite internal/secret internal/state internal/term internal/vm internal/vm/cage internal/vm/kernel internal/vm/qemu internal/vm/snapshot",
 	"cmd/cutout-agent": "internal/guest/agent",
 }
 

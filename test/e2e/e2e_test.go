@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/cutoutdev/cutout/internal/testnet"
+	"github.com/cutoutdev/cutout/internal/vm"
 	"github.com/cutoutdev/cutout/test/script"
 )
 
@@ -27,6 +28,7 @@ import (
 var cutout, sharedHome string
 
 func TestMain(m *testing.M) {
+	vm.ProbeMain()
 	if err := locate(); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		os.Exit(1)
@@ -53,13 +55,14 @@ func locate() error {
 	return nil
 }
 
-// newHome makes a home of the test's own that shares kernel and images.
+// newHome makes a home of the test's own that shares kernel, images and
+// snapshots.
 func newHome(dir string) (string, error) {
 	home := filepath.Join(dir, "home")
 	if err := os.Mkdir(home, 0o700); err != nil {
 		return "", err
 	}
-	for _, name := range []string{"kernel", "images"} {
+	for _, name := range []string{"kernel", "images", "snapshots"} {
 		if err := os.Symlink(filepath.Join(sharedHome, name), filepath.Join(home, name)); err != nil {
 			return "", err
 		}

@@ -32,6 +32,10 @@ const (
 
 // A system is the machine as far as the session may change it.
 type system interface {
+	// prepare does what of configure is the same for every sandbox.
+	prepare(r wire.PrepareRequest) error
+	// fresh says that the guest belongs to no sandbox yet.
+	fresh() bool
 	// configure makes the guest ready. needRoots asks for a call of roots.
 	configure(c wire.Config) (needRoots bool, err error)
 	roots(pem []byte) error
@@ -49,6 +53,7 @@ type session struct {
 	link     *wire.Link
 	system   system
 	children *children
+	uptime   time.Duration // for the hello
 
 	mu      sync.Mutex
 	calls   int
@@ -76,7 +81,8 @@ func newSession(rw io.ReadWriteCloser, sys system, c *children) *session {
 
 // run greets and serves until the link ends.
 func (s *session) run(uptime time.Duration) error {
-	if err := s.link.Send(context.Background(), 0, wire.KindHello, wire.Hello{Version: wire.Version, Uptime: uptime}); err != nil {
+	s.uptime = uptime
+	if err := s.hello(); err != nil {
 		return err
 	}
 	err := s.link.Run(s.handle)
@@ -89,6 +95,24 @@ func (s *session) run(uptime time.Duration) error {
 	}
 	s.kept = nil
 	return err
+}
+
+func (s *session) hello() error {
+	return s.link.Send(context.Background(), 0, wire.KindHello, wire.Hello{Version: wire.Version, Uptime: s.uptime})
+}
+
+// greeted answers a host that found us in a snapshot. The calls of the host
+// that took it are over: it made one after the other.
+func (s *session) greeted(m wire.Message) error {
+	var h wire.Hello
+	if err := m.Decode(&h); err != nil {
+		return err
+	}
+	if h.Version != wire.Version || !s.system.fresh() {
+		return errors.New("a hello out of place")
+	}
+	s.link.Restart()
+	return s.hello()
 }
 
 // keep keeps a file open until release or the end of the session.
@@ -138,6 +162,8 @@ func (s *session) handle(m wire.Message) error {
 		return s.put(m)
 	case wire.KindGet:
 		return s.get(m)
+	case wire.KindHello:
+		return s.greeted(m)
 	}
 	if _, _, err := s.link.Open(m.Call, nil, nil); err != nil {
 		return err
@@ -145,6 +171,10 @@ func (s *session) handle(m wire.Message) error {
 	switch m.Kind {
 	case wire.KindPing:
 		return s.link.Send(context.Background(), m.Call, wire.KindReply, wire.Reply{})
+	case wire.KindPrepare:
+		return request(s, m, func(r wire.PrepareRequest) (wire.Reply, error) {
+			return wire.Reply{}, s.system.prepare(r)
+		})
 	case wire.KindConfigure:
 		return request(s, m, func(c wire.Config) (r wire.Reply, err error) {
 			r.NeedRoots, err = s.system.configure(c)
@@ -230,6 +260,8 @@ func (s *session) process(call uint32) *process {
 // hosted is the system of Serve.
 type hosted struct{}
 
+func (*hosted) prepare(wire.PrepareRequest) error   { return nil }
+func (*hosted) fresh() bool                         { return false }
 func (*hosted) configure(wire.Config) (bool, error) { return false, nil }
 func (*hosted) roots([]byte) error                  { return nil }
 func (*hosted) environ() []string                   { return nil }

@@ -20,6 +20,7 @@ type machine struct {
 	failed  []string      // modules that could not be loaded; read after that
 
 	mu         sync.Mutex
+	prepared   bool // has its root
 	configured bool
 	volumes    []wire.Volume // to be mounted
 	upperFD    int
@@ -86,9 +87,38 @@ func end(how int) {
 	}
 }
 
-// configure is the way from the initial file system to one that commands can
-// run in. What concerns files of the image comes after the change of root, so
-// that no symbolic link of the image leads out of it.
+// prepare is the way from the initial file system to the image's. Nothing
+// that it does or leaves in memory may be of one sandbox alone: a snapshot of
+// the prepared guest is the beginning of many.
+func (m *machine) prepare(r wire.PrepareRequest) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.prepared || m.configured {
+		return fmt.Errorf("prepared already")
+	}
+	return m.prepareLocked(r.RootSerial)
+}
+
+func (m *machine) prepareLocked(serial string) error {
+	<-m.modules
+	if err := m.mountRoot(serial); err != nil {
+		return err
+	}
+	limits()
+	m.prepared = true
+	return nil
+}
+
+func (m *machine) fresh() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.configured
+}
+
+// configure makes the guest that of one sandbox. What concerns files of the
+// image comes after the change of root, so that no symbolic link of the image
+// leads out of it. A guest from a snapshot would draw the random numbers of
+// all others from it, so the entropy comes before whatever could want some.
 func (m *machine) configure(c wire.Config) (needRoots bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -96,21 +126,23 @@ func (m *machine) configure(c wire.Config) (needRoots bool, err error) {
 		return false, fmt.Errorf("configured already")
 	}
 	m.configured = true
-	<-m.modules
+	if err := seed(c.Entropy); err != nil {
+		return false, err
+	}
 	if err := m.setTime(c.Time); err != nil {
 		return false, err
 	}
-	seed(c.Entropy)
+	if !m.prepared {
+		if err := m.prepareLocked(c.RootSerial); err != nil {
+			return false, err
+		}
+	}
 	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
 		return false, os.NewSyscallError("set the host name", err)
-	}
-	if err := m.mountRoot(c.RootSerial); err != nil {
-		return false, err
 	}
 	if err := configureNet(c.Net); err != nil {
 		return false, err
 	}
-	limits()
 	if err := writeNames(c); err != nil {
 		return false, err
 	}
@@ -165,15 +197,14 @@ func (m *machine) upper() (string, error) {
 	return fmt.Sprintf("/proc/self/fd/%d/upper", m.upperFD), nil
 }
 
-// seed credits the host's entropy and makes the generator use it at once. A
-// guest without it is slower to become random, but not broken.
-func seed(entropy []byte) {
+// seed credits the host's entropy and makes the generator use it at once.
+func seed(entropy []byte) error {
 	if len(entropy) == 0 {
-		return
+		return nil
 	}
 	fd, err := unix.Open("/dev/urandom", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return
+		return os.NewSyscallError("open the random number generator", err)
 	}
 	defer unix.Close(fd)
 	var pool struct {
@@ -182,8 +213,13 @@ func seed(entropy []byte) {
 	}
 	n := copy(pool.data[:], entropy)
 	pool.bits, pool.size = int32(8*n), int32(n)
-	unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(&pool)))
-	unix.IoctlSetInt(fd, unix.RNDRESEEDCRNG, 0)
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(&pool))); e != 0 {
+		return os.NewSyscallError("add entropy", e)
+	}
+	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.RNDRESEEDCRNG, 0); e != 0 {
+		return os.NewSyscallError("reseed the random number generator", e)
+	}
+	return nil
 }
 
 // limits are those of a container of today's docker.

@@ -161,6 +161,14 @@ func (l *Link) forget(k key, inbound bool) {
 	}
 }
 
+// Restart forgets the calls so far, all of which must be over: the peer is
+// another one, which numbers its own from 1.
+func (l *Link) Restart() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = 0
+}
+
 // Opened says whether a call of that number has ever been opened.
 func (l *Link) Opened(call uint32) bool {
 	l.mu.Lock()

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Hello is the agent's first message.
+// Hello is the agent's first message. A host whose guest goes on from a
+// snapshot says it first, so that the agent begins anew.
 type Hello struct {
 	Version int
 	Uptime  time.Duration // of the guest's kernel when the agent began
@@ -18,13 +19,19 @@ type Reply struct {
 	Info      *Info  `json:",omitempty"` // Stat
 }
 
+// A PrepareRequest asks for all that can be done for any sandbox of an image,
+// before there is one.
+type PrepareRequest struct {
+	RootSerial string // as in Config
+}
+
 // Config is what a guest needs to know before it runs a command. It holds
 // nothing secret: the guest is hostile.
 type Config struct {
 	Hostname   string
 	Time       time.Time // zero: the clock is left alone
 	Entropy    []byte    // credited to the guest's random number generator
-	RootSerial string    // disk with the read-only root file system (ext4)
+	RootSerial string    // disk with the read-only root file system (ext4), unless prepared
 	Volumes    []Volume
 	Net        *Net   // nil: loopback only
 	CA         []byte // PEM, the sandbox's own CA; empty: trust is left alone

@@ -26,7 +26,7 @@ import (
 // Version is the protocol's version. It changes when either end could
 // misunderstand the other; there is no negotiation, since a keeper always
 // ships with its agent.
-const Version = 1
+const Version = 2
 
 // Sizes, in bytes.
 const (
@@ -53,7 +53,8 @@ type Kind uint8
 const More Kind = 0x80
 
 // The kinds of frame. Hello, Reply and Exit are the agent's; the other
-// messages are the host's.
+// messages are the host's, and so is the Hello that wakes a guest which goes
+// on from a snapshot.
 const (
 	KindHello Kind = iota + 1
 	KindReply
@@ -69,7 +70,8 @@ const (
 	KindShutdown
 	KindSignal
 	KindResize
-	lastMessage = KindResize
+	KindPrepare
+	lastMessage = KindPrepare
 )
 
 const (

@@ -27,9 +27,23 @@ func Bare(s vm.Spec, q *Install) []string {
 	return append([]string{q.Binary}, base(&s, q, khz)...)
 }
 
+// Describe says what a machine of s is and which files it is made from, disks
+// aside: the state of one machine fits another of the same description.
+func Describe(s vm.Spec) (machine, files []string, err error) {
+	q, err := Find(s.QEMU)
+	if err != nil {
+		return nil, nil, err
+	}
+	files = append([]string{q.Binary, s.Kernel, s.Initrd}, q.Files...)
+	files = append(files, q.Plugins...)
+	s.Kernel, s.Initrd = "kernel", "initrd" // wherever they lie
+	return args(&s, q, 0, false), files, nil
+}
+
 // args is QEMU's command line. tscKHz is the rate of the host's time stamp
-// counter, 0 if unknown.
-func args(s *vm.Spec, q *Install, tscKHz int) []string {
+// counter, 0 if unknown. A machine that begins with a state finds it behind
+// its last descriptor, and stands still until it is told to go on.
+func args(s *vm.Spec, q *Install, tscKHz int, state bool) []string {
 	a := append([]string{filepath.Base(q.Binary)}, base(s, q, tscKHz)...)
 	a = append(a,
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
@@ -67,6 +81,9 @@ func args(s *vm.Spec, q *Install, tscKHz int) []string {
 			"-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,readonly=%s,file=/dev/fdset/%d", i, readonly, i+1),
 			"-device", dev)
 		fd++
+	}
+	if state {
+		a = append(a, "-incoming", fmt.Sprintf("fd:%d", fd), "-S")
 	}
 	return a
 }

@@ -14,7 +14,7 @@ func TestArgs(t *testing.T) {
 		Kernel: "/k", Initrd: "/i", Cmdline: "extra=1", NIC: os.Stdin, MAC: "02:00:00:00:00:09",
 		Disks: []vm.Disk{{File: os.Stdin, Serial: "root"}, {File: os.Stdin, Writable: true}},
 	}
-	line := strings.Join(args(&s, q, 2600000), " ")
+	line := strings.Join(args(&s, q, 2600000, false), " ")
 	for _, want := range []string{
 		"-nodefaults -no-user-config", "-accel tcg -cpu max,erms=off,fsrm=off,svm=off,vmx=off", "-m 512 -smp 1",
 		"-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
@@ -28,7 +28,7 @@ func TestArgs(t *testing.T) {
 		}
 	}
 	s.Accel, s.Nested = vm.KVM, true
-	line = strings.Join(args(&s, q, 2600000), " ")
+	line = strings.Join(args(&s, q, 2600000, false), " ")
 	if strings.Contains(line, "tsc_early_khz") || !strings.Contains(line, "-accel kvm -cpu host -m") {
 		t.Errorf("under KVM: %s", line)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/vm"
@@ -20,7 +21,8 @@ import (
 // /dev/kvm can exist and not work, and with the console on. An error of
 // connect before the limit is final.
 func Boot(ctx context.Context, s vm.Spec, connect func(ctx context.Context, control net.Conn) error) (*Machine, error) {
-	m, first := boot(ctx, s, connect)
+	agent := func(ctx context.Context, m *Machine) error { return connect(ctx, m.Control()) }
+	m, first := boot(ctx, s, nil, agent)
 	if first == nil || ctx.Err() != nil || !again(first) {
 		return m, first
 	}
@@ -35,7 +37,7 @@ func Boot(ctx context.Context, s vm.Spec, connect func(ctx context.Context, cont
 	} else {
 		notice(s, fmt.Sprintf("the machine did not start (%v); trying once more", first))
 	}
-	m, second := boot(ctx, retry, connect)
+	m, second := boot(ctx, retry, nil, agent)
 	if second != nil {
 		return nil, fmt.Errorf("start the machine, twice: %w", second)
 	}
@@ -57,19 +59,21 @@ func again(err error) bool {
 	return !errors.Is(err, ErrNoMemory) && !errors.Is(err, ErrKernel) && !errors.Is(err, ErrKilled)
 }
 
-func boot(ctx context.Context, s vm.Spec, connect func(context.Context, net.Conn) error) (*Machine, error) {
+// boot starts a machine, from the state that can be read from state if it is
+// not nil, and waits for its agent.
+func boot(ctx context.Context, s vm.Spec, state *os.File, connect func(context.Context, *Machine) error) (*Machine, error) {
 	limit := s.BootTimeout
 	if limit == 0 {
 		limit = vm.DefaultBootTimeout
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, ErrBootTimeout)
 	defer cancel()
-	m, err := Start(ctx, s)
+	m, err := start(ctx, s, state)
 	if err != nil {
 		return nil, err
 	}
 	hello := make(chan error, 1)
-	go func() { hello <- connect(ctx, m.Control()) }()
+	go func() { hello <- connect(ctx, m) }()
 	select {
 	case err = <-hello:
 		if err == nil {

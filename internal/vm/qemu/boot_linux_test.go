@@ -66,6 +66,19 @@ func (g *talker) connect(ctx context.Context, c net.Conn) error {
 	return nil
 }
 
+// wake greets a guest that has said its hello to somebody else.
+func (g *talker) wake(ctx context.Context, c net.Conn) error {
+	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Now()) })
+	defer stop()
+	g.conn, g.in = c, bufio.NewReader(c)
+	fmt.Fprintln(c, "ping")
+	line, err := g.in.ReadString('\n')
+	if err == nil && line != "pong\n" {
+		err = fmt.Errorf("got %q for an answer", line)
+	}
+	return err
+}
+
 func (g *talker) ask(t testing.TB, words string) string {
 	t.Helper()
 	if _, err := fmt.Fprintln(g.conn, words); err != nil {

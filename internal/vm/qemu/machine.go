@@ -55,7 +55,9 @@ const kvmDevice = "/dev/kvm"
 
 // Start starts a machine. ctx limits only the start. The caller keeps the
 // spec's files and closes them when it likes.
-func Start(ctx context.Context, s vm.Spec) (*Machine, error) {
+func Start(ctx context.Context, s vm.Spec) (*Machine, error) { return start(ctx, s, nil) }
+
+func start(ctx context.Context, s vm.Spec, state *os.File) (*Machine, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
@@ -73,13 +75,13 @@ func Start(ctx context.Context, s vm.Spec) (*Machine, error) {
 		}
 	}
 	m := &Machine{spec: s, done: make(chan struct{}), console: newTail(), stderr: newTail()}
-	if err := m.start(ctx, q, args(&s, q, khz)); err != nil {
+	if err := m.start(ctx, q, args(&s, q, khz, state != nil), state); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-func (m *Machine) start(ctx context.Context, q *Install, argv []string) (err error) {
+func (m *Machine) start(ctx context.Context, q *Install, argv []string, state *os.File) (err error) {
 	var theirs []*os.File // QEMU's ends
 	var ours []net.Conn
 	// Once QEMU has its copies ours must go, or its end would not be seen.
@@ -116,6 +118,9 @@ func (m *Machine) start(ctx context.Context, q *Install, argv []string) (err err
 			theirs = append(theirs, f)
 		}
 		files = append(files, f)
+	}
+	if state != nil {
+		files = append(files, state)
 	}
 	errRead, errWrite, err := os.Pipe()
 	if err != nil {
@@ -206,6 +211,9 @@ func reason(message, stop string, killed bool) error {
 // has it in use. Kill closes it. When the machine ends by itself, what it said
 // last can still be read, to the end of file.
 func (m *Machine) Control() net.Conn { return m.control }
+
+// Spec is what the machine is, which after a retry is not what was asked for.
+func (m *Machine) Spec() vm.Spec { return m.spec }
 
 // Accel is what the machine runs on, which after a retry is not what the spec
 // said.

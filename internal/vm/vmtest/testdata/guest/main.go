@@ -52,11 +52,17 @@ func run() error {
 		time.Sleep(time.Hour)
 	}
 	fmt.Fprintln(port, "hello")
+	kept := ""
 	for in := bufio.NewScanner(port); in.Scan(); {
 		word, arg, _ := strings.Cut(in.Text(), " ")
 		switch word {
 		case "ping":
 			fmt.Fprintln(port, "pong")
+		case "keep":
+			kept = arg
+			fmt.Fprintln(port, "ok")
+		case "kept":
+			fmt.Fprintln(port, kept)
 		case "uptime":
 			text, _ := os.ReadFile("/proc/uptime")
 			fmt.Fprintln(port, strings.TrimSpace(string(text)))
