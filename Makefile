@@ -16,7 +16,7 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv
 INTEROP_PROGRAMS := curl openssl wget git nginx ip nsenter node npm python3 python3-requests python3-httpx python3-h2
 
-.PHONY: all build setup demo test unit vm-test lint vuln bench memscan attack interop fuzz test-kvm test-long cross clean
+.PHONY: all build setup demo test unit vm-test lint vuln bench memscan attack mutate interop fuzz test-kvm test-long cross clean
 
 all: build
 
@@ -50,6 +50,10 @@ vm-test:
 # The corpus, one line for each probe.
 attack:
 	cd test/attack && $(GO) test -trimpath -count=1 -timeout 5m
+
+# Shows that the corpus notices each check that is taken out. Slow.
+mutate:
+	$(GO) run -trimpath ./test/attack/mutate
 
 # Real clients and servers with the boundary between them. Needs root, for a
 # network namespace.

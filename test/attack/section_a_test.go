@@ -33,6 +33,14 @@ var sectionA = append([]probe{
 		run: plain(target{Port: 80}), want: forbidden(policy.PlainHTTP), only: "h1",
 	},
 	{
+		entry: "A2", name: "plain HTTP that the user permits", change: plainFor(false),
+		run: plain(target{Port: 80}), want: substituted, only: "h1",
+	},
+	{
+		entry: "A2", name: "plain HTTP permitted for another secret", change: plainFor(true),
+		run: plain(target{Port: 80}), want: forbidden(policy.PlainHTTP), only: "h1",
+	},
+	{
 		entry: "A3", name: "an address never resolved", run: connect(target{Addr: strayAddr}, "good.test"),
 		want: forbidden(policy.NotPinned), check: notDialed,
 	},
@@ -63,6 +71,18 @@ func notDialed(b *boundary) error {
 		return errors.New("the stray address was dialled")
 	}
 	return nil
+}
+
+// plainFor permits plain HTTP to good.test: for the secret, or for another.
+func plainFor(another bool) func(*boundary) {
+	return func(b *boundary) {
+		x := b.Secret
+		if another {
+			x = b.NewSecret("OTHER_KEY", "$MSB_OTHER_KEY", "an0ther-value-of-the-corpus", "good.test")
+			b.Secrets = append(b.Secrets, x)
+		}
+		x.Plain = []hostname.Name{"good.test"}
+	}
 }
 
 func plain(to target) func(*boundary) outcome {
