@@ -128,6 +128,11 @@ func answers() []probe {
 		addr := netip.MustParseAddr(a)
 		out = append(out, probe{entry: "A5", name: "good.test is at " + a, want: unanswered, run: func(b *boundary) outcome {
 			b.DNS.Set("good.test", testnet.Record{Addrs: []netip.Addr{addr}})
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if got, err := b.Guest.Resolve(ctx, "good.test"); err == nil {
+				return outcome{status: -1, err: fmt.Errorf("the guest is told %v", got)}
+			}
 			o := connect(target{}, "good.test")(b)
 			if b.Dialed(addr) {
 				o.status = -1
