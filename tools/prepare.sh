@@ -8,6 +8,8 @@ package() {
 	case $1 in
 	qemu-system-x86_64) echo qemu-system-x86 ;;
 	e2fsck | debugfs) echo e2fsprogs ;;
+	dbus-daemon) echo dbus ;;
+	gnome-keyring-daemon) echo gnome-keyring ;;
 	gcc) echo "gcc libc6-dev" ;;
 	setpriv | nsenter) echo util-linux ;;
 	ip) echo iproute2 ;;

@@ -45,12 +45,12 @@ there is none, 2 when the command line is wrong.`,
   cutout explain --secret API_KEY@api.example.com --json GET 'https://api.example.com/?key=$API_KEY'`,
 		Args:              usage(cobra.ExactArgs(2)),
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			also := []config.Text{{Where: "the method", Text: args[0]}, {Where: "the URL", Text: args[1]}, {Where: "--dst", Text: dst}}
 			for _, f := range fields {
 				also = append(also, config.Text{Where: "-H", Text: f})
 			}
-			spec, err := rules.Check(os.LookupEnv, also...)
+			spec, err := rules.Check(cmd.Context(), os.LookupEnv, also...)
 			if err != nil {
 				return usageError{err}
 			}

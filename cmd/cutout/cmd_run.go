@@ -14,6 +14,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/config"
 	"github.com/cutoutdev/cutout/internal/image"
 	"github.com/cutoutdev/cutout/internal/keeper"
+	"github.com/cutoutdev/cutout/internal/source/helper"
 	"github.com/cutoutdev/cutout/internal/state"
 	"github.com/cutoutdev/cutout/internal/term"
 )
@@ -40,8 +41,8 @@ IMAGE is the name of an imported image or a reference to one in a registry;
 without it the default image is used. Without CMD the image's own command runs.
 
 For each --secret the guest's environment variable NAME holds a placeholder.
-The value is read from the variable NAME of your own environment, and goes
-into requests to the named hosts only: HTTPS, to an address that the sandbox
+The value is read from the variable NAME of your own environment, or from
+where you say, and goes into requests to the named hosts only: HTTPS, to an address that the sandbox
 resolved, from a server whose certificate is right for the name. Use single
 quotes around CMD, so that the guest's shell expands $NAME and not yours.
 
@@ -164,15 +165,15 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	for _, c := range o.Copies {
 		o.Also = append(o.Also, config.Text{Where: "--copy", Text: c})
 	}
-	spec, values, err := o.Build(os.LookupEnv)
+	// The source helper is told by a context, the command by the signal itself.
+	relay, ctx := newRelay(ctx)
+	defer relay.stop()
+	values := &helper.Client{Notice: func(text string) { a.tell(keeper.Message{Notice: text}, o.Quiet) }}
+	defer values.Close()
+	spec, err := o.Build(ctx, os.LookupEnv, values)
 	if err != nil {
-		return usageError{err}
+		return relay.cause(usageError{err})
 	}
-	defer func() {
-		for _, v := range values {
-			clear(v.Data)
-		}
-	}()
 	for _, w := range spec.Warnings() {
 		a.tell(keeper.Message{Notice: w}, o.Quiet)
 	}
@@ -180,7 +181,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := checkCopies(copies, values); err != nil {
+	if err := values.Check(ctx, copiedTexts(copies)); err != nil {
 		return err
 	}
 	home, err := state.Default()
@@ -190,10 +191,6 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	if err := home.Sweep(state.KeepLogs); err != nil {
 		return err
 	}
-	// The keeper is told by a context, the command by the signal itself.
-	relay, ctx := newRelay(ctx)
-	defer relay.stop()
-
 	if spec.Machine.Kernel, spec.Machine.Initrd, err = guestMachine(home); err != nil {
 		return err
 	}
@@ -205,7 +202,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := checkImage(img, values); err != nil {
+	if err := values.Check(ctx, imageTexts(img)); err != nil {
 		return err
 	}
 	spec.Machine.Disk = img.Disk
@@ -263,9 +260,9 @@ func guestCommand(img image.Image, o runOptions) (keeper.Command, error) {
 	return c, nil
 }
 
-// checkImage searches what the image says about its process for values: an
-// image built with a credential would hand it to the guest.
-func checkImage(img image.Image, values []keeper.Value) error {
+// imageTexts lists what the image says about its process: an image built with
+// a credential would hand it to the guest.
+func imageTexts(img image.Image) []config.Text {
 	var texts []config.Text
 	for _, e := range img.Config.Env {
 		name, _, _ := strings.Cut(e, "=")
@@ -274,7 +271,7 @@ func checkImage(img image.Image, values []keeper.Value) error {
 	for _, arg := range append(img.Config.Entrypoint, img.Config.Cmd...) {
 		texts = append(texts, config.Text{Where: "the image's command", Text: arg})
 	}
-	return config.CheckTexts(values, texts)
+	return texts
 }
 
 // imageHint adds what can be done about an error of the image store.

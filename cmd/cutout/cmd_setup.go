@@ -15,6 +15,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/debian"
 	"github.com/cutoutdev/cutout/internal/image"
 	"github.com/cutoutdev/cutout/internal/keeper"
+	"github.com/cutoutdev/cutout/internal/source/helper"
 	"github.com/cutoutdev/cutout/internal/state"
 	"github.com/cutoutdev/cutout/internal/term"
 	"github.com/cutoutdev/cutout/internal/vm/kernel"
@@ -222,7 +223,9 @@ func (a *app) setupSnapshot(ctx context.Context, home state.Home, img image.Imag
 
 // startIdle starts a sandbox and ends it.
 func startIdle(ctx context.Context, home state.Home, img image.Image) error {
-	spec, _, err := config.Run{}.Build(os.LookupEnv)
+	values := new(helper.Client) // of which there are none
+	defer values.Close()
+	spec, err := config.Run{}.Build(ctx, os.LookupEnv, values)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ func completeRules(cmd *cobra.Command, r *config.Rules) {
 	names := func() []string { return secretNames(r) }
 	starts := func() []string { return joined(names(), []string{"="}) }
 	words := map[string]func(typed string) []string{
-		"secret":       func(string) []string { return joined(environNames(), []string{"@"}) },
+		"secret":       completeSecret,
 		"placeholder":  func(string) []string { return joined(names(), []string{"=shaped"}) },
 		"surface":      func(typed string) []string { return joined(startOfItem(typed, starts()), config.SurfaceWords()) },
 		"scope":        func(string) []string { return joined(starts(), config.Methods()) },
@@ -33,6 +33,20 @@ func completeRules(cmd *cobra.Command, r *config.Rules) {
 			return list(typed), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 		})
 	}
+}
+
+// completeSecret offers the names of variables, and after = the sources.
+func completeSecret(typed string) []string {
+	name, ref, named := strings.Cut(typed, "=")
+	if !named || strings.Contains(ref, ":") {
+		return joined(environNames(), []string{"@"})
+	}
+	var out []string
+	for _, form := range config.Schemes() {
+		scheme, _, _ := strings.Cut(form, ":")
+		out = append(out, name+"="+scheme+":")
+	}
+	return out
 }
 
 // secretNames lists the secrets of the --secret flags so far.

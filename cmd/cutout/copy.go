@@ -50,14 +50,13 @@ func parseCopies(texts []string) ([]copySpec, error) {
 	return out, nil
 }
 
-// checkCopies searches the paths for values: they become visible in the
-// guest.
-func checkCopies(copies []copySpec, values []keeper.Value) error {
+// copiedTexts lists the paths: they become visible in the guest.
+func copiedTexts(copies []copySpec) []config.Text {
 	var texts []config.Text
 	for _, c := range copies {
 		texts = append(texts, config.Text{Where: "--copy", Text: c.src}, config.Text{Where: "--copy", Text: c.dst})
 	}
-	return config.CheckTexts(values, texts)
+	return texts
 }
 
 // copyIn sends c as a tar stream through the agent.

@@ -27,6 +27,8 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	for _, err := range []error{
 		os.Symlink(self, filepath.Join(dir, "cutout")), os.Mkdir(filepath.Join(dir, "docs"), 0o755),
+		os.WriteFile(filepath.Join(dir, ".api-key"), []byte("sk-live-4f9a2c5b7d8e9f00112233\n"), 0o600),
+		os.WriteFile(filepath.Join(dir, "pass"), []byte("#!/bin/sh\necho sk-live-4f9a2c5b7d8e9f00112233\n"), 0o755),
 		os.WriteFile(filepath.Join(dir, "README.md"), nil, 0o644), ca.WriteFile(filepath.Join(dir, "ca.pem")),
 	} {
 		if err != nil {

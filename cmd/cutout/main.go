@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cutoutdev/cutout/internal/keeper"
+	"github.com/cutoutdev/cutout/internal/source/helper"
 	"github.com/cutoutdev/cutout/internal/vm/cage"
 	"github.com/cutoutdev/cutout/internal/vm/qemu"
 )
@@ -19,9 +20,10 @@ func main() {
 }
 
 // reexecuted takes the process over if it is one that Cutout starts of
-// itself, told by its name: keeper, launcher, cage, probe.
+// itself, told by its name: keeper, source helper, launcher, cage, probe.
 func reexecuted() {
 	keeper.Main()
+	helper.Main(keeper.Harden)
 	qemu.Main()
 	cage.Main()
 }

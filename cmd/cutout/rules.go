@@ -8,7 +8,19 @@ import (
 
 // rulesHelp explains the flags of bindRules. It is part of the help of every
 // command that has them.
-const rulesHelp = `Rules for a secret; NAME is that of a --secret:
+const rulesHelp = `Where a value comes from: --secret NAME@HOST takes your variable NAME,
+--secret NAME=SOURCE@HOST what SOURCE gives:
+
+  env:VAR              another variable
+  file:PATH            a file with the value alone
+  exec:COMMAND         what a command prints; a line for the shell, or a JSON
+                       array of program and arguments
+  keyring:SERVICE/USER the desktop's keyring
+  vault:PATH#FIELD     a Vault or OpenBao server, found as the vault command
+                       finds it
+  age:FILE             a file that is encrypted with age
+
+Rules for a secret; NAME is that of a --secret:
 
   --surface NAME=LIST, separated by commas, replaces the default header,basic.
     header is the headers that carry credentials (Authorization, X-Api-Key and
@@ -38,7 +50,7 @@ What is called dangerous takes back a promise and is said at every start.`
 // command that knows secrets.
 func bindRules(f *pflag.FlagSet, r *config.Rules) {
 	list := func(to *[]string, name, form, usage string) { f.Var(listFlag{to, form}, name, usage) }
-	list(&r.Secrets, "secret", "NAME@HOST[:PORT],...", "swap the placeholder of NAME for its value in requests to HOST")
+	list(&r.Secrets, "secret", "NAME[=SOURCE]@HOST[:PORT],...", "swap the placeholder of NAME for its value in requests to HOST")
 	list(&r.Placeholders, "placeholder", "NAME=TEXT", "what stands for the secret in the guest, or shaped (default $MSB_NAME)")
 	list(&r.Surfaces, "surface", "NAME=LIST", "where in a request the value may go (default header,basic)")
 	list(&r.Scopes, "scope", "NAME='METHOD PATH'", "which requests may carry the value (default all)")

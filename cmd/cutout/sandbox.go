@@ -8,6 +8,7 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/keeper"
+	"github.com/cutoutdev/cutout/internal/source/helper"
 	"github.com/cutoutdev/cutout/internal/state"
 	"github.com/cutoutdev/cutout/internal/term"
 )
@@ -15,7 +16,7 @@ import (
 // A sandboxRun is one sandbox with the one command that it is for.
 type sandboxRun struct {
 	spec    keeper.Spec
-	values  []keeper.Value
+	values  *helper.Client
 	command keeper.Command
 	copies  []copySpec
 	options runOptions
@@ -33,7 +34,7 @@ func (a *app) runSandbox(ctx context.Context, relay *relay, home state.Home, r s
 
 	notices := newNotices(a.out, r.spec.Secrets)
 	started := a.out.Stage("starting the sandbox")
-	sandbox, err := keeper.Start(ctx, r.spec, r.values, func(m keeper.Message) { a.tell(m, r.options.Quiet) })
+	sandbox, err := startKeeper(ctx, r, func(m keeper.Message) { a.tell(m, r.options.Quiet) })
 	started()
 	if err != nil {
 		if crash, ok := errors.AsType[*keeper.CrashError](err); ok && relay.cause(err) == err {
@@ -68,6 +69,18 @@ func (a *app) runSandbox(ctx context.Context, relay *relay, home state.Home, r s
 		return relay.cause(err)
 	}
 	return exitStatus(exit, r.command)
+}
+
+// startKeeper starts a keeper that gets its values from the source helper.
+func startKeeper(ctx context.Context, r sandboxRun, tell func(keeper.Message)) (*keeper.Sandbox, error) {
+	values, err := r.values.HandOver(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if values != nil {
+		defer values.Close()
+	}
+	return keeper.Start(ctx, r.spec, values, tell)
 }
 
 // tell shows what the keeper says while it starts and works.

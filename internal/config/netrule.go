@@ -228,9 +228,14 @@ func parseDefault(flag, s string, otherwise bool) (deny bool, err error) {
 
 // texts lists all that the user wrote.
 func (n Network) texts() []Text {
-	texts := []Text{{"--net", n.Profile}, {"--net-default", n.Default}, {"--net-default-egress", n.DefaultEgress}, {"--net-default-ingress", n.DefaultIngress}}
+	texts := []Text{
+		{Where: "--net", Text: n.Profile},
+		{Where: "--net-default", Text: n.Default},
+		{Where: "--net-default-egress", Text: n.DefaultEgress},
+		{Where: "--net-default-ingress", Text: n.DefaultIngress},
+	}
 	for _, r := range n.Rules {
-		texts = append(texts, Text{"--net-rule", r})
+		texts = append(texts, Text{Where: "--net-rule", Text: r})
 	}
 	return texts
 }

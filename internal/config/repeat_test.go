@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/cutoutdev/cutout/internal/source/helper"
 )
 
 // Wherever a shell puts a value, no error may repeat it: errors end up in
@@ -42,11 +44,11 @@ func TestErrorsDoNotRepeatValues(t *testing.T) {
 		"as a --secret's name":        {Rules: Rules{Secrets: []string{value + "@a.example"}}},
 		"an inline value's beginning": {Rules: Rules{Secrets: []string{value + "==@a.example"}}},
 		"the command":                 {Args: []string{"echo", value}},
-		"another text":                {Also: []Text{{"the image's name", value}}, Memory: value},
+		"another text":                {Also: []Text{{Where: "the image's name", Text: value}}, Memory: value},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r.Secrets = append(r.Secrets, "API_KEY@a.example")
-			_, _, err := r.Build(lookup)
+			_, err := r.Build(t.Context(), lookup, helper.FromEnv(lookup))
 			if err == nil {
 				t.Fatal("accepted")
 			}
@@ -72,8 +74,8 @@ func TestEveryRuleIsSearched(t *testing.T) {
 				*list = []string{text}
 			}
 			for _, check := range []func() error{
-				func() error { _, _, err := Run{Rules: r}.Build(lookup); return err },
-				func() error { _, err := r.Check(lookup); return err },
+				func() error { _, err := Run{Rules: r}.Build(t.Context(), lookup, helper.FromEnv(lookup)); return err },
+				func() error { _, err := r.Check(t.Context(), lookup); return err },
 			} {
 				if err := check(); err == nil || !strings.Contains(err.Error(), "the value of API_KEY stands in") {
 					t.Errorf("%s %q: got %v", fields.Field(i).Name, text, err)

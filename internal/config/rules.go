@@ -1,18 +1,22 @@
 package config
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cutoutdev/cutout/internal/keeper"
 	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/source/helper"
 )
 
 // Rules are what flags say about secrets, unparsed. They are the same for
 // every command that knows secrets.
 type Rules struct {
-	Secrets      []string // NAME[=env:VAR]@HOST[:PORT],…
+	Secrets      []string // NAME[=SCHEME:REF]@HOST[:PORT],…
 	Placeholders []string // NAME=TEXT
 	Surfaces     []string // NAME=LIST
 	Scopes       []string // NAME='METHOD PATH'
@@ -29,14 +33,15 @@ type Rules struct {
 }
 
 // Check parses r without needing the values: for a command that only asks
-// what would happen. Those values that lookup knows are searched for in r,
-// in also, and zeroed. A shaped placeholder, which only a keeper draws, is
+// what would happen. Those values that stand in the environment are searched
+// for in r and in also. A shaped placeholder, which only a keeper draws, is
 // the default one.
-func (r Rules) Check(lookup func(string) (string, bool), also ...Text) (keeper.Spec, error) {
+func (r Rules) Check(ctx context.Context, lookup func(string) (string, bool), also ...Text) (keeper.Spec, error) {
 	var spec keeper.Spec
-	values, err := r.bind(&spec, lookup, false)
-	defer zero(values)
-	if held := CheckTexts(values, append(r.texts(), also...)); held != nil {
+	values := helper.FromEnv(lookup)
+	defer values.Close()
+	err := r.bind(ctx, &spec, values, false)
+	if held := values.Check(ctx, append(r.texts(), also...)); held != nil {
 		err = held
 	}
 	if err == nil {
@@ -50,69 +55,81 @@ func (r Rules) Check(lookup func(string) (string, bool), also ...Text) (keeper.S
 	return spec, err
 }
 
-func zero(values []keeper.Value) {
-	for _, v := range values {
-		clear(v.Data)
-	}
+// Values read what secrets refer to, hold it, and search texts for it. They
+// are a *[helper.Client], but where no value is needed.
+type Values interface {
+	Read(ctx context.Context, requests []helper.Request) ([]helper.Result, error)
+	Check(ctx context.Context, texts []Text) error
 }
 
-// bind parses the --secret flags. It reads every value that it can, also
+// A Text is something that Cutout would put into the guest, its state or an
+// argument list, with the words by which the user knows it.
+type Text = helper.Text
+
+// bind parses the --secret flags and has every value read that it can, also
 // when it fails, so that the failure can be searched for them. Where values
-// are not needed a missing one is no mistake.
-func (r Rules) bind(spec *keeper.Spec, lookup func(string) (string, bool), needed bool) ([]keeper.Value, error) {
-	var values []keeper.Value
+// are not needed those of the environment are read, and a missing one is no
+// mistake.
+func (r Rules) bind(ctx context.Context, spec *keeper.Spec, values Values, needed bool) error {
 	exceptions, first := r.exceptions()
+	var requests []helper.Request
 	for _, text := range r.Secrets {
 		f, err := parseSecret(text, exceptions)
-		name, ref := f.Name, f.Source.Ref
 		if err != nil {
-			name, _, _ = strings.Cut(text, "@")
+			first = cmp.Or(first, err)
+			name, _, _ := strings.Cut(text, "@")
 			name, _, _ = strings.Cut(name, "=")
-			ref = name
+			f = SecretFlag{Name: name, Source: Source{Scheme: "env", Ref: name}}
+		} else {
+			spec.Secrets = append(spec.Secrets, secret.Secret{Name: f.Name, Placeholder: DefaultPlaceholder(f.Name), Hosts: f.Hosts})
 		}
-		value, ok := lookup(ref)
-		short := slices.Contains(r.AllowShort, name)
-		if len(value) >= secret.MinValue || short && value != "" && needed {
-			values = append(values, keeper.Value{Name: name, Data: []byte(value)})
-		}
-		if err == nil && needed {
-			err = checkBound(name, ref, value, ok, short)
-		}
-		if err != nil && first == nil {
-			first = err
-		}
-		if err == nil {
-			spec.Secrets = append(spec.Secrets, secret.Secret{
-				Name: name, Placeholder: DefaultPlaceholder(name), Hosts: f.Hosts, Short: short && len(value) < secret.MinValue,
-			})
+		if needed || f.Source.Scheme == "env" {
+			requests = append(requests, helper.Request{Name: f.Name, Scheme: f.Source.Scheme, Ref: f.Source.Ref})
 		}
 	}
-	if first == nil {
-		first = exceptions.unused()
+	results, err := values.Read(ctx, requests)
+	first = cmp.Or(first, err)
+	for i, result := range results {
+		q := requests[i]
+		short := slices.Contains(r.AllowShort, q.Name)
+		if at := slices.IndexFunc(spec.Secrets, func(s secret.Secret) bool { return s.Name == q.Name }); at >= 0 {
+			spec.Secrets[at].Short = short && result.Len < secret.MinValue
+			if needed {
+				first = cmp.Or(first, checkBound(q, result, short))
+			}
+		}
 	}
-	return values, first
+	return cmp.Or(first, exceptions.unused())
 }
 
 // checkBound refuses a value that is not there or not one, as the keeper's
 // store would later.
-func checkBound(name, ref, value string, ok, short bool) error {
+func checkBound(q helper.Request, r helper.Result, short bool) error {
+	where := fmt.Sprintf("what %s gives for %s", q.Scheme, q.Name)
+	hint := "look at what it refers to"
+	if q.Scheme == "env" {
+		where, hint = "the environment variable "+shown(q.Ref), fmt.Sprintf("export %s and try again", q.Ref)
+	}
 	switch {
-	case !ok:
-		hint := "--secret takes the name of a variable, not its value"
-		if shown(ref) == ref {
-			hint = fmt.Sprintf("export %s and try again", ref)
+	case r.Failed != "" && q.Scheme == "env":
+		if shown(q.Ref) != q.Ref {
+			hint = "--secret takes the name of a variable, not its value"
 		}
-		return hinted(fmt.Sprintf("--secret %s: the environment variable %s is not set", shown(name), shown(ref)), hint)
-	case value == "":
-		return hinted(fmt.Sprintf("--secret %s: the environment variable %s is empty", name, ref), fmt.Sprintf("export %s and try again", ref))
-	case len(value) < secret.MinValue && !short:
-		return hinted(fmt.Sprintf("the value of %s is shorter than %d bytes", name, secret.MinValue),
-			fmt.Sprintf("so short a text turns up by chance in answers and could not be told from the value; --allow-short %s takes it, and never looks for it in answers", name))
-	case len(value) > secret.MaxValue:
-		return fmt.Errorf("the value of %s is longer than %d bytes", name, secret.MaxValue)
-	case strings.ContainsAny(value, "\r\n\x00"):
-		return hinted(fmt.Sprintf("the value of %s holds a line break or NUL, which no header can carry", name),
-			fmt.Sprintf("if it was read from a file, use %s=$(cat FILE)", name))
+		return hinted(fmt.Sprintf("--secret %s: %s is not set", shown(q.Name), where), hint)
+	case r.Failed != "":
+		return hinted(fmt.Sprintf("--secret %s: read it from %s: %s", shown(q.Name), q.Scheme, r.Failed), r.Hint)
+	case r.Len == 0:
+		return hinted(fmt.Sprintf("--secret %s: %s is empty", q.Name, where), hint)
+	case !r.Expires.IsZero() && !r.Expires.After(time.Now()):
+		return hinted(fmt.Sprintf("the value of %s has expired at %s", q.Name, r.Expires.UTC().Format(time.RFC3339)), "renew it where it comes from")
+	case r.Len < secret.MinValue && !short:
+		return hinted(fmt.Sprintf("the value of %s is shorter than %d bytes", q.Name, secret.MinValue),
+			fmt.Sprintf("so short a text turns up by chance in answers and could not be told from the value; --allow-short %s takes it, and never looks for it in answers", q.Name))
+	case r.Len > secret.MaxValue:
+		return fmt.Errorf("the value of %s is longer than %d bytes", q.Name, secret.MaxValue)
+	case r.LineBreak:
+		return hinted(fmt.Sprintf("the value of %s holds a line break or NUL, which no header can carry", q.Name),
+			fmt.Sprintf("a line end at the end does no harm in a file: %s=file:PATH", q.Name))
 	}
 	return nil
 }
@@ -280,7 +297,7 @@ func (r Rules) texts() []Text {
 	var texts []Text
 	for _, p := range r.Placeholders {
 		name, text, _ := strings.Cut(p, "=")
-		texts = append(texts, Text{"--placeholder", name}, Text{"the placeholder of " + name, text})
+		texts = append(texts, Text{Where: "--placeholder", Text: name}, Text{Where: "the placeholder of " + name, Text: text})
 	}
 	for flag, list := range map[string][]string{
 		"--secret": r.Secrets, "--surface": r.Surfaces, "--scope": r.Scopes, "--on-violation": r.OnViolation, "--scrub": r.Scrub,
@@ -289,7 +306,7 @@ func (r Rules) texts() []Text {
 		"--allow-any-host": r.AllowAnyHost, "--allow-short": r.AllowShort,
 	} {
 		for _, text := range list {
-			texts = append(texts, Text{flag, text})
+			texts = append(texts, Text{Where: flag, Text: text})
 		}
 	}
 	return texts

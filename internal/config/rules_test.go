@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/keeper"
 	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/source/helper"
 )
 
 func comparePatterns(a, b hostname.Pattern) bool { return a == b }
@@ -19,11 +21,11 @@ func build(r Rules) (keeper.Spec, error) {
 	env := map[string]string{"TOK": "value-of-tok-0001", "OTHER": "value-of-tok-0002", "PIN": "4711"}
 	r.Secrets = append([]string{"TOK@a.example", "OTHER@*.b.example,b.example:8080"}, r.Secrets...)
 	var spec keeper.Spec
-	values, err := r.bind(&spec, func(name string) (string, bool) { v, ok := env[name]; return v, ok }, true)
+	values := helper.FromEnv(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	err := r.bind(context.Background(), &spec, values, true)
 	if err == nil {
 		err = r.apply(&spec)
 	}
-	zero(values)
 	return spec, err
 }
 
@@ -124,7 +126,7 @@ func TestScrubAll(t *testing.T) {
 	lookup := func(string) (string, bool) { return "value-of-tok-0001", true }
 	for intercept, ok := range map[string]bool{"": false, "auto": false, "off": false, "all": true} {
 		r := Run{Rules: Rules{Secrets: []string{"TOK@a.example"}, Scrub: []string{"all"}}, Intercept: intercept}
-		if _, _, err := r.Build(lookup); (err == nil) != ok || !ok && Hint(err) != "add --tls-intercept all" {
+		if _, err := r.Build(t.Context(), lookup, helper.FromEnv(lookup)); (err == nil) != ok || !ok && Hint(err) != "add --tls-intercept all" {
 			t.Errorf("%q: %v", intercept, err)
 		}
 	}
@@ -232,12 +234,12 @@ func TestRulesRefused(t *testing.T) {
 // TestCheck needs no values, but does not overlook one either.
 func TestCheck(t *testing.T) {
 	none := func(string) (string, bool) { return "", false }
-	spec, err := Rules{Secrets: []string{"TOK@a.example"}, Surfaces: []string{"TOK=query"}}.Check(none)
+	spec, err := Rules{Secrets: []string{"TOK@a.example"}, Surfaces: []string{"TOK=query"}}.Check(t.Context(), none)
 	if err != nil || !spec.Secrets[0].Allowed().Query {
 		t.Errorf("got %+v, %v", spec.Secrets, err)
 	}
 	some := func(string) (string, bool) { return "value-of-tok-0001", true }
-	_, err = Rules{Secrets: []string{"TOK@a.example"}, Surfaces: []string{"TOK=value-of-tok-0001"}}.Check(some)
+	_, err = Rules{Secrets: []string{"TOK@a.example"}, Surfaces: []string{"TOK=value-of-tok-0001"}}.Check(t.Context(), some)
 	if err == nil || !strings.Contains(err.Error(), "the value of TOK stands in --surface") {
 		t.Errorf("got %v", err)
 	}

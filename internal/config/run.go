@@ -1,13 +1,13 @@
 package config
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"strings"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/keeper"
-	"github.com/cutoutdev/cutout/internal/secret"
 )
 
 // A Run is what the flags of cutout run say, unparsed. Its zero value is a
@@ -42,14 +42,14 @@ const (
 	DefaultCPUs      = 1
 )
 
-// Build makes the specification and reads the values with lookup, which is
-// os.LookupEnv in the CLI. The caller fills in ID, Dirs, kernel and disk,
-// and zeroes the values when they have been handed over.
-func (r Run) Build(lookup func(string) (string, bool)) (keeper.Spec, []keeper.Value, error) {
+// Build makes the specification and has the values read, which then are held
+// by values. The variables of -e are looked up with lookup, which is
+// os.LookupEnv in the CLI. The caller fills in ID, Dirs, kernel and disk.
+func (r Run) Build(ctx context.Context, lookup func(string) (string, bool), values Values) (keeper.Spec, error) {
 	var spec keeper.Spec
-	values, err := r.bind(&spec, lookup, true)
+	err := r.bind(ctx, &spec, values, true)
 	// Before anything is parsed, since errors quote what they do not like.
-	if held := CheckTexts(values, r.allTexts()); held != nil {
+	if held := values.Check(ctx, r.allTexts()); held != nil {
 		err = held
 	}
 	if err == nil {
@@ -65,12 +65,12 @@ func (r Run) Build(lookup func(string) (string, bool)) (keeper.Spec, []keeper.Va
 		err = r.network(&spec)
 	}
 	if err == nil {
-		err = checkEnv(spec, values)
+		err = values.Check(ctx, derivedTexts(spec))
 	}
 	if err != nil {
-		return keeper.Spec{}, nil, err
+		return keeper.Spec{}, err
 	}
-	return spec, values, nil
+	return spec, nil
 }
 
 func (r Run) guest(spec *keeper.Spec, lookup func(string) (string, bool)) error {
@@ -199,17 +199,17 @@ func (r Run) tls(spec *keeper.Spec) error {
 
 // allTexts lists all that the user wrote.
 func (r Run) allTexts() []Text {
-	texts := append(append(r.texts(), r.Network.texts()...), []Text{{"-w", r.Dir}, {"-u", r.User}, {"-m", r.Memory}, {"--tls-intercept", r.Intercept}}...)
+	texts := append(append(r.texts(), r.Network.texts()...), []Text{{Where: "-w", Text: r.Dir}, {Where: "-u", Text: r.User}, {Where: "-m", Text: r.Memory}, {Where: "--tls-intercept", Text: r.Intercept}}...)
 	for i, arg := range r.Args {
 		where := "the command"
 		if i > 0 {
 			where = fmt.Sprintf("the command (argument %d)", i)
 		}
-		texts = append(texts, Text{where, arg})
+		texts = append(texts, Text{Where: where, Text: arg})
 	}
 	for _, e := range r.Env {
 		name, _, _ := strings.Cut(e, "=")
-		texts = append(texts, Text{"-e", name}, Text{"-e " + name, e})
+		texts = append(texts, Text{Where: "-e", Text: name}, Text{Where: "-e " + name, Text: e})
 	}
 	for flag, list := range map[string][]string{
 		"-v": r.Volumes, "--connect-to": r.ConnectTo,
@@ -217,39 +217,25 @@ func (r Run) allTexts() []Text {
 		"--tls-upstream-ca-cert": r.UpstreamCAs, "--tls-upstream-ca-cert-for": r.UpstreamCAFor,
 	} {
 		for _, text := range list {
-			texts = append(texts, Text{flag, text})
+			texts = append(texts, Text{Where: flag, Text: text})
 		}
 	}
 	return append(texts, r.Also...)
 }
 
-// checkEnv searches the variables that -e took from the caller, and what
-// becomes of volumes' paths, for every value.
-func checkEnv(spec keeper.Spec, values []keeper.Value) error {
+// derivedTexts lists the variables that -e took from the caller, and what has
+// become of placeholders and volumes' paths.
+func derivedTexts(spec keeper.Spec) []Text {
 	var texts []Text
 	for _, e := range spec.Guest.Env {
 		name, _, _ := strings.Cut(e, "=")
-		texts = append(texts, Text{"-e " + name, e})
+		texts = append(texts, Text{Where: "-e " + name, Text: e})
 	}
 	for _, s := range spec.Secrets {
-		texts = append(texts, Text{"the placeholder of " + s.Name, s.Placeholder})
+		texts = append(texts, Text{Where: "the placeholder of " + s.Name, Text: s.Placeholder})
 	}
 	for _, v := range spec.Machine.Volumes {
-		texts = append(texts, Text{"-v", v.Source})
+		texts = append(texts, Text{Where: "-v", Text: v.Source})
 	}
-	return CheckTexts(values, texts)
-}
-
-// CheckTexts refuses texts that hold one of the values. Values under
-// secret.MinValue are left out: they stand anywhere by chance.
-func CheckTexts(values []keeper.Value, texts []Text) error {
-	for _, v := range values {
-		if len(v.Data) < secret.MinValue {
-			continue
-		}
-		if err := CheckHandover(v.Name, v.Data, texts); err != nil {
-			return err
-		}
-	}
-	return nil
+	return texts
 }

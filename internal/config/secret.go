@@ -12,6 +12,7 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/source"
 )
 
 // A SecretFlag is one --secret: NAME[=SCHEME:REF]@HOST[:PORT][,…].
@@ -23,13 +24,14 @@ type SecretFlag struct {
 
 // A Source says where a value comes from.
 type Source struct {
-	Scheme string // env
-	Ref    string // the variable's name
+	Scheme string
+	Ref    string // what it is there: a variable, a path, a command
 }
 
-// laterSchemes are sources that the grammar knows and this version does not
-// read.
-var laterSchemes = map[string]bool{"file": true, "exec": true, "keyring": true, "vault": true, "age": true}
+// Schemes lists the sources, and what each refers by.
+func Schemes() []string {
+	return []string{"env:VAR", "file:PATH", "exec:COMMAND", "keyring:SERVICE/USER", "vault:PATH#FIELD", "age:FILE"}
+}
 
 // ParseSecret reads a --secret flag. Whatever stands after "=" may be a
 // value that the user gave inline, so no error repeats it. It refuses hosts
@@ -69,16 +71,18 @@ func parseSecret(s string, e exceptions) (SecretFlag, error) {
 }
 
 func parseSource(name, ref string) (Source, error) {
-	scheme, rest, ok := strings.Cut(ref, ":")
-	switch {
-	case ok && scheme == "env" && validName(rest):
-		return Source{Scheme: scheme, Ref: rest}, nil
-	case ok && laterSchemes[scheme]:
-		return Source{}, hinted(fmt.Sprintf("--secret %s: the source %s: is not supported yet", shown(name), scheme),
-			"export the value as an environment variable and write --secret NAME@HOST")
+	scheme, rest, _ := strings.Cut(ref, ":")
+	for _, form := range Schemes() {
+		if known, what, _ := strings.Cut(form, ":"); known == scheme && ref != scheme {
+			if rest == "" || strings.ContainsRune(rest, 0) || scheme == "env" && !validName(rest) {
+				return Source{}, hinted(fmt.Sprintf("--secret %s: %s: is not followed by a %s", shown(name), scheme, what),
+					fmt.Sprintf("write --secret %s=%s@HOST", shown(name), form))
+			}
+			return Source{Scheme: scheme, Ref: rest}, nil
+		}
 	}
 	return Source{}, hinted(fmt.Sprintf("--secret %s: values on the command line are refused: every process can read them", shown(name)),
-		fmt.Sprintf("export %s=… and write --secret %s@HOST", shown(name), shown(name)))
+		fmt.Sprintf("export %s=… and write --secret %[1]s@HOST, or name a source: %s", shown(name), strings.Join(Schemes(), ", ")))
 }
 
 // parseHost reads HOST, HOST:PORT or HOST:* for the secret name, the port
@@ -129,12 +133,7 @@ func validName(s string) bool {
 }
 
 // An Error is a user's mistake with advice.
-type Error struct {
-	Text string
-	Hint string
-}
-
-func (e *Error) Error() string { return e.Text }
+type Error = source.Error
 
 func hinted(text, hint string) error { return &Error{Text: text, Hint: hint} }
 

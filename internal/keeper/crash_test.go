@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/cutoutdev/cutout/internal/source"
 )
 
 // crashText is what a keeper that is this test binary says.
@@ -14,7 +16,8 @@ const crashText = "the keeper of this test crashes"
 // crash is such a keeper. It crashes at once, or, if its sandbox is named so,
 // once it is ready.
 func crash() {
-	if h, err := receiveHeader(handoverFD); err == nil && h.Spec.ID == "later" {
+	var spec Spec
+	if err := receiveJSON(handoverFD, maxSpec, &spec); err == nil && spec.ID == "later" {
 		if t, err := newTeller(handoverFD); err == nil {
 			t.send(Message{Ready: true})
 		}
@@ -25,7 +28,8 @@ func crash() {
 // TestCrash: what a keeper says when it crashes reaches the user, and its
 // whole report stays.
 func TestCrash(t *testing.T) {
-	spec, values := testSpec(t, "ONE")
+	spec, _ := testSpec(t, "ONE")
+	values := waiting(t, "value-of-ONE")
 	spec.Dirs = Dirs{State: t.TempDir(), Runtime: t.TempDir()}
 	_, err := Start(context.Background(), spec, values, nil)
 	crash, ok := errors.AsType[*CrashError](err)
@@ -40,7 +44,7 @@ func TestCrash(t *testing.T) {
 		t.Error("the report holds a value")
 	}
 
-	spec, values = testSpec(t, "ONE")
+	spec, _ = testSpec(t, "ONE")
 	spec.ID, spec.Dirs = "later", Dirs{State: t.TempDir(), Runtime: t.TempDir()}
 	s, err := Start(context.Background(), spec, values, nil)
 	if err != nil {
@@ -50,4 +54,23 @@ func TestCrash(t *testing.T) {
 	if why := s.End(); !strings.Contains(why, "the keeper crashed: panic: "+crashText) {
 		t.Errorf("got %q", why)
 	}
+}
+
+// waiting is a socket from which a keeper can read value.
+func waiting(t *testing.T, value string) *os.File {
+	t.Helper()
+	conn, theirs, err := socketPair("values")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(); theirs.Close() })
+	b, err := source.Hold([]byte(value))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := source.WriteValues(conn, []source.Named{{Name: "ONE", Value: source.Value{Data: b}}}); err != nil {
+		t.Fatal(err)
+	}
+	return theirs
 }

@@ -11,27 +11,21 @@ import (
 	"os"
 
 	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/source"
 	"golang.org/x/sys/unix"
 )
 
 // The hand-over is a conversation over one inherited socket. The CLI sends a
-// length, a JSON header and then the bare values, one after the other; the
-// keeper answers with JSON lines until the sandbox has ended. When the
-// socket closes the other side is gone: a keeper then ends its sandbox.
+// length and a JSON specification; the keeper answers with JSON lines until
+// the sandbox has ended. When the socket closes the other side is gone: a
+// keeper then ends its sandbox. The values come from the source helper, over
+// another socket, if there are secrets.
 
-// handoverFD is the keeper's end of the socket.
-const handoverFD = 3
-
-// A header announces the values that follow it.
-type header struct {
-	Spec   Spec          `json:"spec"`
-	Values []valueHeader `json:"values"`
-}
-
-type valueHeader struct {
-	Name string `json:"name"`
-	Len  int    `json:"len"`
-}
+// The keeper's ends of the sockets.
+const (
+	handoverFD = 3
+	valuesFD   = 4
+)
 
 // A Message is what the keeper tells its client. Exactly one field is set.
 type Message struct {
@@ -57,95 +51,89 @@ type Failure struct {
 
 func (f *Failure) Error() string { return f.Text }
 
-// sendHandover writes spec and values and zeroes the values.
-func sendHandover(w io.Writer, spec Spec, values []Value) error {
-	defer func() {
-		for _, v := range values {
-			clear(v.Data)
-		}
-	}()
-	h := header{Spec: spec}
-	for _, v := range values {
-		h.Values = append(h.Values, valueHeader{Name: v.Name, Len: len(v.Data)})
-	}
-	data, err := json.Marshal(h)
+// sendSpec writes the specification.
+func sendSpec(w io.Writer, spec Spec) error {
+	data, err := json.Marshal(spec)
 	if err != nil {
 		return fmt.Errorf("encode specification: %w", err)
 	}
-	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(data)))); err != nil {
-		return err
-	}
-	if _, err := w.Write(data); err != nil {
-		return err
-	}
-	for _, v := range values {
-		if _, err := w.Write(v.Data); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
+	return err
 }
 
-// receiveHandover reads what sendHandover wrote. Values go from the socket
-// straight into a store that is made for them; no buffer of this process ever
-// holds one. The store is the caller's to close, also after an error, if it
-// is not nil.
-func receiveHandover(fd int) (Spec, *secret.Store, []*secret.Secret, error) {
-	h, err := receiveHeader(fd)
-	if err != nil {
+// receiveHandover reads the specification from fd and the values from
+// valuesFD. Values go from the socket straight into a store that is made for
+// them; no buffer of this process ever holds one. The store is the caller's to
+// close, also after an error, if it is not nil.
+func receiveHandover(fd, valuesFD int) (Spec, *secret.Store, []*secret.Secret, error) {
+	var spec Spec
+	if err := receiveJSON(fd, maxSpec, &spec); err != nil {
 		return Spec{}, nil, nil, err
 	}
-	lens := make([]int, len(h.Values))
-	for i, v := range h.Values {
+	var head source.Header
+	if len(spec.Secrets) > 0 {
+		if err := receiveJSON(valuesFD, source.MaxHeader, &head); err != nil {
+			return Spec{}, nil, nil, err
+		}
+	}
+	if err := checkHeader(head, spec); err != nil {
+		return Spec{}, nil, nil, err
+	}
+	lens := make([]int, len(head.Values))
+	for i, v := range head.Values {
 		lens[i] = v.Len
 	}
 	store, err := secret.NewStore(secret.Room(lens))
 	if err != nil {
 		return Spec{}, nil, nil, err
 	}
-	secrets, err := receiveValues(fd, h, store)
-	return h.Spec, store, secrets, err
+	secrets, err := receiveValues(valuesFD, head, spec, store)
+	return spec, store, secrets, err
 }
 
-// receiveHeader reads all but the values, and checks what is said of them.
-func receiveHeader(fd int) (header, error) {
-	var h header
+// receiveJSON reads a length and as much JSON.
+func receiveJSON(fd int, limit uint32, into any) error {
 	var size [4]byte
 	if err := readFull(fd, size[:]); err != nil {
-		return h, err
+		return err
 	}
 	n := binary.BigEndian.Uint32(size[:])
-	if n > maxSpec {
-		return h, errors.New("specification is too large")
+	if n > limit {
+		return errors.New("what is handed over is too large")
 	}
 	data := make([]byte, n)
 	if err := readFull(fd, data); err != nil {
-		return h, err
+		return err
 	}
-	if err := json.Unmarshal(data, &h); err != nil {
-		return h, fmt.Errorf("decode specification: %w", err)
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("decode what is handed over: %w", err)
 	}
-	if len(h.Values) != len(h.Spec.Secrets) {
-		return h, errors.New("not every secret has a value")
-	}
-	for i, v := range h.Values {
-		s := h.Spec.Secrets[i]
-		switch {
-		case v.Name != s.Name:
-			return h, errors.New("values and secrets are not in the same order")
-		case v.Len > secret.MaxValue:
-			return h, fmt.Errorf("the value of %s is longer than %d bytes", s.Name, secret.MaxValue)
-		case v.Len < secret.MinValue && !s.Short || v.Len < 1:
-			return h, fmt.Errorf("the value of %s is shorter than %d bytes", s.Name, secret.MinValue)
-		}
-	}
-	return h, nil
+	return nil
 }
 
-func receiveValues(fd int, h header, store *secret.Store) ([]*secret.Secret, error) {
+// checkHeader checks what is said of the values.
+func checkHeader(h source.Header, spec Spec) error {
+	if len(h.Values) != len(spec.Secrets) {
+		return errors.New("not every secret has a value")
+	}
+	for i, v := range h.Values {
+		s := spec.Secrets[i]
+		switch {
+		case v.Name != s.Name:
+			return errors.New("values and secrets are not in the same order")
+		case v.Len > secret.MaxValue:
+			return fmt.Errorf("the value of %s is longer than %d bytes", s.Name, secret.MaxValue)
+		case v.Len < secret.MinValue && !s.Short || v.Len < 1:
+			return fmt.Errorf("the value of %s is shorter than %d bytes", s.Name, secret.MinValue)
+		}
+	}
+	return nil
+}
+
+func receiveValues(fd int, h source.Header, spec Spec, store *secret.Store) ([]*secret.Secret, error) {
 	secrets := make([]*secret.Secret, len(h.Values))
 	for i, v := range h.Values {
-		s := h.Spec.Secrets[i]
+		s := spec.Secrets[i]
 		value, err := store.ReadValue(fd, v.Len)
 		if err != nil {
 			return nil, fmt.Errorf("the value of %s: %w", s.Name, err)

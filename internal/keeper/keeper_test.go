@@ -6,49 +6,77 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/image"
 	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/source"
 	"github.com/cutoutdev/cutout/internal/vm/cage"
 	"github.com/cutoutdev/cutout/internal/vm/qemu"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
-func testSpec(t *testing.T, names ...string) (Spec, []Value) {
+// A given value is one on its way to the keeper.
+type given struct {
+	Name string
+	Data []byte
+}
+
+func testSpec(t *testing.T, names ...string) (Spec, []given) {
 	t.Helper()
 	p, err := hostname.ParsePattern("*.good.example")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var spec Spec
-	var values []Value
+	var values []given
 	for _, n := range names {
 		spec.Secrets = append(spec.Secrets, secret.Secret{
 			Name: n, Placeholder: "$MSB_" + n, Hosts: []secret.Host{{Pattern: p, Port: 443}},
 			OnViolation: &secret.Violation{Action: secret.Passthrough, Hosts: []hostname.Pattern{p}},
 		})
-		values = append(values, Value{Name: n, Data: []byte("value-of-" + n)})
+		values = append(values, given{n, []byte("value-of-" + n)})
 	}
 	return spec, values
 }
 
-// receive runs a hand-over over a real socket pair.
-func receive(t *testing.T, write func(w io.Writer)) (Spec, *secret.Store, []*secret.Secret, error) {
+// receive runs a hand-over over real sockets, as CLI and source helper do it.
+func receive(t *testing.T, spec Spec, values []given) (Spec, *secret.Store, []*secret.Secret, error) {
 	t.Helper()
-	conn, theirs, err := socketPair("test")
-	if err != nil {
-		t.Fatal(err)
+	return receiveFrom(t, func(w io.Writer) { sendSpec(w, spec) }, func(w io.Writer) {
+		var named []source.Named
+		for _, v := range values {
+			b, err := source.Hold(bytes.Clone(v.Data))
+			if err != nil {
+				t.Error(err)
+			}
+			defer b.Close()
+			named = append(named, source.Named{Name: v.Name, Value: source.Value{Data: b}})
+		}
+		source.WriteValues(w, named)
+	})
+}
+
+func receiveFrom(t *testing.T, cli, helper func(io.Writer)) (Spec, *secret.Store, []*secret.Secret, error) {
+	t.Helper()
+	var ends [2]*os.File
+	for i, write := range []func(io.Writer){cli, helper} {
+		conn, theirs, err := socketPair("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer theirs.Close()
+		ends[i] = theirs
+		go func() {
+			defer conn.Close()
+			write(conn)
+		}()
 	}
-	defer theirs.Close()
-	go func() {
-		defer conn.Close()
-		write(conn)
-	}()
-	spec, store, secrets, err := receiveHandover(int(theirs.Fd()))
+	spec, store, secrets, err := receiveHandover(int(ends[0].Fd()), int(ends[1].Fd()))
 	if store != nil {
 		t.Cleanup(func() { store.Close() })
 	}
@@ -57,17 +85,10 @@ func receive(t *testing.T, write func(w io.Writer)) (Spec, *secret.Store, []*sec
 
 func TestHandover(t *testing.T) {
 	spec, values := testSpec(t, "ONE", "TWO")
-	sent := make(chan struct{})
-	got, _, secrets, err := receive(t, func(w io.Writer) {
-		defer close(sent)
-		if err := sendHandover(w, spec, values); err != nil {
-			t.Error(err)
-		}
-	})
+	got, _, secrets, err := receive(t, spec, values)
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-sent
 	samePattern := cmp.Comparer(func(a, b hostname.Pattern) bool { return a == b })
 	noValue := cmp.Comparer(func(a, b secret.Value) bool { return a.IsZero() && b.IsZero() })
 	if d := cmp.Diff(spec, got, samePattern, noValue, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
@@ -76,38 +97,38 @@ func TestHandover(t *testing.T) {
 	if len(secrets) != 2 || secrets[0].Value.Len() != len("value-of-ONE") {
 		t.Errorf("got %v", secrets)
 	}
-	for _, v := range values {
-		if strings.Trim(string(v.Data), "\x00") != "" {
-			t.Error("a value was not zeroed after the hand-over")
-		}
-	}
 }
 
 func TestHandoverRefuses(t *testing.T) {
-	tests := map[string]func(spec *Spec, values *[]Value){
-		"a missing value":  func(_ *Spec, v *[]Value) { *v = (*v)[:1] },
-		"another order":    func(_ *Spec, v *[]Value) { (*v)[0], (*v)[1] = (*v)[1], (*v)[0] },
-		"a line break":     func(_ *Spec, v *[]Value) { (*v)[1].Data = []byte("value\r\nX-Injected: 1") },
-		"an empty value":   func(s *Spec, v *[]Value) { s.Secrets[1].Short, (*v)[1].Data = true, nil },
-		"a short value":    func(_ *Spec, v *[]Value) { (*v)[1].Data = []byte("short") },
-		"an endless value": func(_ *Spec, v *[]Value) { (*v)[1].Data = bytes.Repeat([]byte("x"), secret.MaxValue+1) },
+	tests := map[string]func(spec *Spec, values *[]given){
+		"a missing value":  func(_ *Spec, v *[]given) { *v = (*v)[:1] },
+		"another order":    func(_ *Spec, v *[]given) { (*v)[0], (*v)[1] = (*v)[1], (*v)[0] },
+		"a line break":     func(_ *Spec, v *[]given) { (*v)[1].Data = []byte("value\r\nX-Injected: 1") },
+		"an empty value":   func(s *Spec, v *[]given) { s.Secrets[1].Short, (*v)[1].Data = true, nil },
+		"a short value":    func(_ *Spec, v *[]given) { (*v)[1].Data = []byte("short") },
+		"an endless value": func(_ *Spec, v *[]given) { (*v)[1].Data = bytes.Repeat([]byte("x"), secret.MaxValue+1) },
 	}
 	for name, change := range tests {
 		spec, values := testSpec(t, "ONE", "TWO")
 		change(&spec, &values)
-		_, _, _, err := receive(t, func(w io.Writer) { sendHandover(w, spec, values) })
+		_, _, _, err := receive(t, spec, values)
 		if err == nil {
 			t.Errorf("%s was accepted", name)
 		} else if strings.Contains(err.Error(), "value-of") || strings.Contains(err.Error(), "Injected") {
 			t.Errorf("%s: the error repeats a value: %v", name, err)
 		}
 	}
+	spec, _ := testSpec(t, "ONE")
 	for name, raw := range map[string]string{
 		"nothing": "", "half a length": "\x00\x00", "4 GiB": "\xff\xff\xff\xff{}", "no JSON": "\x00\x00\x00\x02}{",
 		"half a header": "\x00\x00\x00\x10{}",
 	} {
-		if _, _, _, err := receive(t, func(w io.Writer) { io.WriteString(w, raw) }); err == nil {
+		write := func(w io.Writer) { io.WriteString(w, raw) }
+		if _, _, _, err := receiveFrom(t, write, write); err == nil {
 			t.Errorf("%s was accepted", name)
+		}
+		if _, _, _, err := receiveFrom(t, func(w io.Writer) { sendSpec(w, spec) }, write); err == nil {
+			t.Errorf("%s was accepted for values", name)
 		}
 	}
 }
@@ -128,7 +149,7 @@ func TestOddValues(t *testing.T) {
 		spec, values := testSpec(t, "ONE", "TWO")
 		values[0].Data = []byte(value)
 		spec.Secrets[0].Short = len(value) < secret.MinValue
-		_, _, secrets, err := receive(t, func(w io.Writer) { sendHandover(w, spec, values) })
+		_, _, secrets, err := receive(t, spec, values)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

@@ -45,7 +45,8 @@ func run() int {
 		return report(handoverFD, err)
 	}
 	unix.CloseOnExec(handoverFD)
-	spec, store, secrets, err := receiveHandover(handoverFD)
+	unix.CloseOnExec(valuesFD)
+	spec, store, secrets, err := receiveHandover(handoverFD, valuesFD)
 	if store != nil {
 		defer store.Close()
 	}

@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"io"
 	"strings"
 	"testing"
 
@@ -16,7 +15,7 @@ func TestShapePlaceholders(t *testing.T) {
 		spec, values := testSpec(t, "KEY")
 		spec.Secrets[0].Placeholder = ""
 		values[0].Data = []byte(value)
-		_, store, secrets, err := receive(t, func(w io.Writer) { sendHandover(w, spec, values) })
+		_, store, secrets, err := receive(t, spec, values)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -102,12 +102,6 @@ type ScrubRule struct {
 	Mode  string            `json:"mode"`            // on, lax, off; all, without Hosts: on, and not for secrets' hosts alone
 }
 
-// A Value is a secret's value on its way to the keeper. Start zeroes it.
-type Value struct {
-	Name string
-	Data []byte
-}
-
 // A Command is what runs in the guest.
 type Command struct {
 	Args []string `json:"args"`

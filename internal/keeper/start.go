@@ -28,10 +28,11 @@ type Sandbox struct {
 	ended string        // why, once done is closed
 }
 
-// Start starts a keeper for spec, hands it the values, which are zeroed, and
-// waits until the guest takes commands. Progress and notices are told to
+// Start starts a keeper for spec, which reads the values of its secrets from
+// values, and waits until the guest takes commands. Values may be nil if there
+// are no secrets; the caller closes it. Progress and notices are told to
 // tell, which may be nil. A *Failure is the keeper's own word.
-func Start(ctx context.Context, spec Spec, values []Value, tell func(Message)) (*Sandbox, error) {
+func Start(ctx context.Context, spec Spec, values *os.File, tell func(Message)) (*Sandbox, error) {
 	conn, theirs, err := socketPair("handover")
 	if err != nil {
 		return nil, err
@@ -59,13 +60,16 @@ func Start(ctx context.Context, spec Spec, values []Value, tell func(Message)) (
 		// A ^C at the terminal is the client's to handle.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
+	if values != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, values)
+	}
 	if err := cmd.Start(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("start keeper: %w", err)
 	}
 	theirs.Close() // or the keeper's end would never be seen
 	s := &Sandbox{Client: Dial(spec.Dirs.Runtime), conn: conn, cmd: cmd, log: logPath, done: make(chan struct{})}
-	if err := s.handOver(ctx, spec, values, tell); err != nil {
+	if err := s.handOver(ctx, spec, tell); err != nil {
 		s.End()
 		if errors.Is(err, errCrashed) {
 			err = &CrashError{Log: logPath, Words: lastWords(logPath)}
@@ -75,7 +79,7 @@ func Start(ctx context.Context, spec Spec, values []Value, tell func(Message)) (
 	return s, nil
 }
 
-func (s *Sandbox) handOver(ctx context.Context, spec Spec, values []Value, tell func(Message)) error {
+func (s *Sandbox) handOver(ctx context.Context, spec Spec, tell func(Message)) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	started := make(chan error, 1)
@@ -102,7 +106,7 @@ func (s *Sandbox) handOver(ctx context.Context, spec Spec, values []Value, tell 
 		answer(errors.Join(errCrashed, err))
 		close(s.done)
 	}()
-	if err := sendHandover(s.conn, spec, values); err != nil {
+	if err := sendSpec(s.conn, spec); err != nil {
 		select { // the keeper's own reason is the better one
 		case kerr := <-started:
 			return kerr

@@ -56,32 +56,45 @@ var may = map[string]string{
 	"internal/guest/wire":  "",
 	"internal/guest/agent": "internal/guest/wire",
 
+	// Where values come from.
+	"internal/source":         "internal/secret",
+	"internal/source/env":     "internal/source",
+	"internal/source/file":    "internal/source",
+	"internal/source/exec":    "internal/source",
+	"internal/source/keyring": "internal/source",
+	"internal/source/age":     "internal/source internal/source/file",
+	"internal/source/vault":   "internal/source",
+	"internal/source/helper": "internal/secret internal/source internal/source/age internal/source/env internal/source/exec " +
+		"internal/source/file internal/source/keyring internal/source/vault internal/term",
+
 	// What wires them.
 	"internal/keeper": "internal/audit internal/ca internal/dns internal/guest internal/hostname internal/image internal/netstack " +
-		"internal/pin internal/policy internal/proxy internal/relay internal/secret internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
-	"internal/config": "internal/hostname internal/keeper internal/policy internal/secret",
+		"internal/pin internal/policy internal/proxy internal/relay internal/secret internal/source internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
+	"internal/config": "internal/hostname internal/keeper internal/policy internal/secret internal/source internal/source/helper",
 	"internal/state":  "",
 	"internal/term":   "",
 
 	"cmd/cutout": "internal/audit internal/config internal/debian internal/hostname internal/image internal/keeper internal/policy " +
-		"internal/rewrite internal/secret internal/state internal/term internal/vm internal/vm/cage internal/vm/kernel internal/vm/qemu internal/vm/snapshot",
+		"internal/rewrite internal/secret internal/source/helper internal/state internal/term internal/vm internal/vm/cage internal/vm/kernel internal/vm/qemu internal/vm/snapshot",
 	"cmd/cutout-agent": "internal/guest/agent",
 }
 
 // free are folders that may import what they like, because nothing that
 // ships imports them.
-var free = []string{"internal/testnet", "internal/vm/vmtest", "internal/netstack/netstacktest", "internal/hostname/internal/suffixgen", "test/", "examples/", "bench"}
+var free = []string{"internal/testnet", "internal/vm/vmtest", "internal/netstack/netstacktest", "internal/hostname/internal/suffixgen", "internal/source/sourcetest", "test/", "examples/", "bench"}
 
 // modules says which other modules a package may use, beside golang.org/x.
 var modules = map[string]string{
-	"internal/coding":      "github.com/andybalholm/brotli github.com/klauspost/compress",
-	"internal/netstack":    "gvisor.dev/gvisor",
-	"internal/image":       "github.com/Microsoft/hcsshim github.com/docker/cli github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz",
-	"internal/debian":      "github.com/klauspost/compress github.com/ulikunitz/xz",
-	"internal/vm/kernel":   "github.com/klauspost/compress github.com/pierrec/lz4 github.com/therootcompany/xz",
-	"internal/vm/cage":     "github.com/landlock-lsm/go-landlock kernel.org/pub/linux/libs/security/libcap",
-	"internal/guest/agent": "github.com/creack/pty github.com/vishvananda/netlink",
-	"cmd/cutout":           "github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/coding":         "github.com/andybalholm/brotli github.com/klauspost/compress",
+	"internal/netstack":       "gvisor.dev/gvisor",
+	"internal/image":          "github.com/Microsoft/hcsshim github.com/docker/cli github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz",
+	"internal/debian":         "github.com/klauspost/compress github.com/ulikunitz/xz",
+	"internal/vm/kernel":      "github.com/klauspost/compress github.com/pierrec/lz4 github.com/therootcompany/xz",
+	"internal/vm/cage":        "github.com/landlock-lsm/go-landlock kernel.org/pub/linux/libs/security/libcap",
+	"internal/guest/agent":    "github.com/creack/pty github.com/vishvananda/netlink",
+	"internal/source/keyring": "github.com/zalando/go-keyring",
+	"internal/source/age":     "filippo.io/age",
+	"cmd/cutout":              "github.com/spf13/cobra github.com/spf13/pflag",
 }
 
 type pkg struct {

@@ -1,42 +1,43 @@
-package config
+package helper
 
 import (
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"html"
 	"strconv"
 	"strings"
 	"unicode/utf16"
+
+	"github.com/cutoutdev/cutout/internal/source"
 )
 
 // A Text is something that Cutout would put into the guest, its state or an
 // argument list, with the words by which the user knows it.
 type Text struct {
-	Where string // "the command", "-e FOO"
-	Text  string
+	Where string `json:"where"` // "the command", "-e FOO"
+	Text  string `json:"text"`
 }
 
-// CheckHandover refuses texts that hold a value in a form that a shell or a
+// checkTexts refuses texts that hold a value in a form that a shell or a
 // script could have made of it: raw in any case, with any characters escaped
 // as in URLs, JSON or HTML, in hex, or in Base64 at its three alignments in
 // both alphabets, which finds base64(user:value) too. The error names secret
 // and place, never the text.
-func CheckHandover(name string, value []byte, texts []Text) error {
+func checkTexts(name string, value []byte, texts []Text) error {
 	folded := strings.ToLower(string(value))
 	digits, cores := hex.EncodeToString(value), coresOf(string(value))
 	for _, t := range texts {
 		for _, reading := range readings(t.Text) {
 			lower := strings.ToLower(reading)
 			if strings.Contains(lower, folded) || strings.Contains(lower, digits) || containsAny(withoutSpace(reading), cores) {
-				return hinted(fmt.Sprintf("the value of %s stands in %s", name, t.Where), handoverHint(t.Where))
+				return source.Errorf(hintFor(t.Where), "the value of %s stands in %s", name, t.Where)
 			}
 		}
 	}
 	return nil
 }
 
-func handoverHint(where string) string {
+func hintFor(where string) string {
 	if strings.HasPrefix(where, "--") {
 		return "a flag takes the name of a secret, never its value"
 	}
