@@ -63,7 +63,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestCorpus(t *testing.T) {
-	for i, p := range slices.Concat(sectionA, sectionNetwork, sectionB, sectionC, sectionD, sectionRequest, sectionFlood, sectionPackets, sectionScope, sectionBody) {
+	for i, p := range slices.Concat(sectionA, sectionNetwork, sectionB, sectionC, sectionD, sectionRequest, sectionFlood, sectionPackets, sectionScope, sectionBody, sectionMutated) {
 		for j, protocol := range []string{"h1", "h2"} {
 			if p.only != "" && p.only != protocol {
 				continue
