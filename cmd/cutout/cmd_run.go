@@ -84,8 +84,7 @@ not found; 128+N when signal N ended it.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.SetInterspersed(false) // what follows IMAGE is the command's
-	bindRules(f, &o.Rules)
-	completeRules(cmd, &o.Rules)
+	bindBoundary(cmd, &o.Boundary)
 	f.VarP(listFlag{&o.Env, "NAME[=VALUE]"}, "env", "e", "set a variable in the guest; without VALUE, to yours")
 	f.VarP(textFlag{&o.Dir, "DIR"}, "workdir", "w", "working directory in the guest")
 	f.VarP(textFlag{&o.User, "USER[:GROUP]"}, "user", "u", "user in the guest, by name or number")
@@ -98,17 +97,8 @@ not found; 128+N when signal N ended it.`,
 	f.BoolVarP(&o.TTY, "tty", "t", false, "give the command a terminal")
 	f.BoolVarP(&o.NoTTY, "no-tty", "T", false, "give the command no terminal")
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "no progress, notices and refusals on standard error")
-	bindNetwork(cmd, &o.Network)
-	f.Var(listFlag{&o.ConnectTo, "NAME:PORT=ADDR:PORT"}, "connect-to", "serve a name from elsewhere, such as a mock on this machine")
-	f.Var(listFlag{&o.Nameservers, "ADDR[:PORT]"}, "dns-nameserver", "resolver to use instead of the host's")
-	f.BoolVar(&o.OnlyAllowed, "dns-only-allowed", false, "resolve no names but those that rules and secrets name")
-	f.Var(textFlag{&o.Intercept, "MODE"}, "tls-intercept", "which TLS connections to open: auto (hosts of secrets, default), all or off")
-	f.Var(listFlag{&o.Bypass, "PATTERN"}, "tls-bypass", "never open TLS connections to matching hosts")
-	f.Var(listFlag{&o.UpstreamCAs, "FILE"}, "tls-upstream-ca-cert", "trust the certificates in this PEM file too")
-	f.Var(listFlag{&o.UpstreamCAFor, "HOST=FILE"}, "tls-upstream-ca-cert-for", "trust the certificates in this PEM file for HOST only")
 	f.BoolVar(&o.Boot, "no-snapshot", false, "boot the machine, where it could start from one that has booted before")
 	f.BoolVar(&o.WeakCage, "weak-cage", false, "start even where QEMU cannot be confined; an escape then reaches the values")
-	cmd.RegisterFlagCompletionFunc("tls-intercept", cobra.FixedCompletions([]string{"auto", "all", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 

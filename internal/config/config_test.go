@@ -89,9 +89,11 @@ func TestBuild(t *testing.T) {
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 
 	r := Run{
-		Rules: Rules{Secrets: []string{"TOK@a.example"}, OnViolation: []string{"block", "TOK=passthrough:b.example"}},
-		Env:   []string{"A=1", "LANG", "UNSET"}, Memory: "2g", CPUs: 2,
-		ConnectTo: []string{"a.example:443=127.0.0.1:8443"}, Nameservers: []string{"::1", "127.0.0.1:5353"},
+		Boundary: Boundary{
+			Rules:     Rules{Secrets: []string{"TOK@a.example"}, OnViolation: []string{"block", "TOK=passthrough:b.example"}},
+			ConnectTo: []string{"a.example:443=127.0.0.1:8443"}, Nameservers: []string{"::1", "127.0.0.1:5353"},
+		},
+		Env: []string{"A=1", "LANG", "UNSET"}, Memory: "2g", CPUs: 2,
 	}
 	spec, err := r.Build(t.Context(), lookup, helper.FromEnv(lookup))
 	if err != nil {
@@ -111,26 +113,26 @@ func TestBuild(t *testing.T) {
 	}
 
 	bad := map[string]Run{
-		"is not set":        {Rules: Rules{Secrets: []string{"MISSING@a.example"}}},
-		"is empty":          {Rules: Rules{Secrets: []string{"EMPTY@a.example"}}},
-		"given twice":       {Rules: Rules{Secrets: []string{"TOK@a.example", "TOK@b.example"}}},
-		"is a secret":       {Rules: Rules{Secrets: []string{"TOK@a.example"}}, Env: []string{"TOK"}},
-		"in -e LEAK":        {Rules: Rules{Secrets: []string{"TOK@a.example"}}, Env: []string{"LEAK"}},
-		"in the command":    {Rules: Rules{Secrets: []string{"TOK@a.example"}}, Args: []string{"sh", "-c", "echo value-of-t"}},
-		"no secret U":       {Rules: Rules{Placeholders: []string{"U=placeholder"}}},
-		"shorter than 8":    {Rules: Rules{Secrets: []string{"TOK@a.example"}, Placeholders: []string{"TOK=short"}}},
-		"must be inter":     {Rules: Rules{Secrets: []string{"TOK@a.example"}}, Bypass: []string{"*.b.example", "a.example"}},
+		"is not set":        {Boundary: Boundary{Rules: Rules{Secrets: []string{"MISSING@a.example"}}}},
+		"is empty":          {Boundary: Boundary{Rules: Rules{Secrets: []string{"EMPTY@a.example"}}}},
+		"given twice":       {Boundary: Boundary{Rules: Rules{Secrets: []string{"TOK@a.example", "TOK@b.example"}}}},
+		"is a secret":       {Boundary: Boundary{Rules: Rules{Secrets: []string{"TOK@a.example"}}}, Env: []string{"TOK"}},
+		"in -e LEAK":        {Boundary: Boundary{Rules: Rules{Secrets: []string{"TOK@a.example"}}}, Env: []string{"LEAK"}},
+		"in the command":    {Boundary: Boundary{Rules: Rules{Secrets: []string{"TOK@a.example"}}, Args: []string{"sh", "-c", "echo value-of-t"}}},
+		"no secret U":       {Boundary: Boundary{Rules: Rules{Placeholders: []string{"U=placeholder"}}}},
+		"shorter than 8":    {Boundary: Boundary{Rules: Rules{Secrets: []string{"TOK@a.example"}, Placeholders: []string{"TOK=short"}}}},
+		"must be inter":     {Boundary: Boundary{Rules: Rules{Secrets: []string{"TOK@a.example"}}, Bypass: []string{"*.b.example", "a.example"}}},
 		"must be absolute":  {Dir: "tmp"},
 		"invalid memory":    {Memory: "lots"},
 		"outside of what":   {Memory: "64m"},
 		"writable":          {Volumes: []string{"/tmp:/tmp"}},
 		"no such file":      {Volumes: []string{"/does/not/exist:/x:ro"}},
-		"unknown --tls-":    {Intercept: "some"},
-		"invalid --connect": {ConnectTo: []string{"a.example=127.0.0.1:1"}},
-		"invalid --dns-":    {Nameservers: []string{"resolver"}},
-		"unknown action":    {Rules: Rules{OnViolation: []string{"explode"}}},
-		"read CA bundle":    {UpstreamCAs: []string{"/does/not/exist"}},
-		"holds no cert":     {UpstreamCAs: []string{"/dev/null"}},
+		"unknown --tls-":    {Boundary: Boundary{Intercept: "some"}},
+		"invalid --connect": {Boundary: Boundary{ConnectTo: []string{"a.example=127.0.0.1:1"}}},
+		"invalid --dns-":    {Boundary: Boundary{Nameservers: []string{"resolver"}}},
+		"unknown action":    {Boundary: Boundary{Rules: Rules{OnViolation: []string{"explode"}}}},
+		"read CA bundle":    {Boundary: Boundary{UpstreamCAs: []string{"/does/not/exist"}}},
+		"holds no cert":     {Boundary: Boundary{UpstreamCAs: []string{"/dev/null"}}},
 	}
 	for want, r := range bad {
 		if _, err := r.Build(t.Context(), lookup, helper.FromEnv(lookup)); err == nil || !strings.Contains(err.Error(), want) {

@@ -15,14 +15,14 @@ func TestErrorsDoNotRepeatValues(t *testing.T) {
 	env := map[string]string{"API_KEY": value}
 	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 	for name, r := range map[string]Run{
-		"--connect-to":                {ConnectTo: []string{value}},
-		"--connect-to port":           {ConnectTo: []string{"a.example:443=" + value}},
-		"--dns-nameserver":            {Nameservers: []string{value}},
-		"--tls-intercept":             {Intercept: value},
-		"--tls-bypass":                {Bypass: []string{value}},
-		"--tls-upstream-ca-cert":      {UpstreamCAs: []string{value}},
-		"--tls-upstream-ca-cert-for":  {UpstreamCAFor: []string{value}},
-		"--tls-upstream-ca-cert-for=": {UpstreamCAFor: []string{"a.example=" + value}},
+		"--connect-to":                {Boundary: Boundary{ConnectTo: []string{value}}},
+		"--connect-to port":           {Boundary: Boundary{ConnectTo: []string{"a.example:443=" + value}}},
+		"--dns-nameserver":            {Boundary: Boundary{Nameservers: []string{value}}},
+		"--tls-intercept":             {Boundary: Boundary{Intercept: value}},
+		"--tls-bypass":                {Boundary: Boundary{Bypass: []string{value}}},
+		"--tls-upstream-ca-cert":      {Boundary: Boundary{UpstreamCAs: []string{value}}},
+		"--tls-upstream-ca-cert-for":  {Boundary: Boundary{UpstreamCAFor: []string{value}}},
+		"--tls-upstream-ca-cert-for=": {Boundary: Boundary{UpstreamCAFor: []string{"a.example=" + value}}},
 		"-m":                          {Memory: value},
 		"-v":                          {Volumes: []string{value}},
 		"-v source":                   {Volumes: []string{value + ":/x:ro"}},
@@ -32,19 +32,19 @@ func TestErrorsDoNotRepeatValues(t *testing.T) {
 		"-e without name":             {Env: []string{"=" + value}},
 		"-e as a name":                {Env: []string{"A_" + value + "=1"}},
 		"-e missing":                  {Env: []string{value}},
-		"--on-violation":              {Rules: Rules{OnViolation: []string{value}}},
-		"--on-violation action":       {Rules: Rules{OnViolation: []string{"API_KEY=" + value}}},
-		"--on-violation name":         {Rules: Rules{OnViolation: []string{value + "=block"}}},
-		"--placeholder":               {Rules: Rules{Placeholders: []string{"API_KEY=" + value}}},
-		"--placeholder name":          {Rules: Rules{Placeholders: []string{value + "=some-placeholder"}}},
-		"another --secret's host":     {Rules: Rules{Secrets: []string{"B@" + value}}},
-		"a --secret's port":           {Rules: Rules{Secrets: []string{"API_KEY@a.example:" + value}}},
-		"a --secret's pattern":        {Rules: Rules{Secrets: []string{"API_KEY@*." + value + "_.*"}}},
-		"in place of a --secret":      {Rules: Rules{Secrets: []string{value}}},
-		"as a --secret's name":        {Rules: Rules{Secrets: []string{value + "@a.example"}}},
-		"an inline value's beginning": {Rules: Rules{Secrets: []string{value + "==@a.example"}}},
-		"the command":                 {Args: []string{"echo", value}},
-		"another text":                {Also: []Text{{Where: "the image's name", Text: value}}, Memory: value},
+		"--on-violation":              {Boundary: Boundary{Rules: Rules{OnViolation: []string{value}}}},
+		"--on-violation action":       {Boundary: Boundary{Rules: Rules{OnViolation: []string{"API_KEY=" + value}}}},
+		"--on-violation name":         {Boundary: Boundary{Rules: Rules{OnViolation: []string{value + "=block"}}}},
+		"--placeholder":               {Boundary: Boundary{Rules: Rules{Placeholders: []string{"API_KEY=" + value}}}},
+		"--placeholder name":          {Boundary: Boundary{Rules: Rules{Placeholders: []string{value + "=some-placeholder"}}}},
+		"another --secret's host":     {Boundary: Boundary{Rules: Rules{Secrets: []string{"B@" + value}}}},
+		"a --secret's port":           {Boundary: Boundary{Rules: Rules{Secrets: []string{"API_KEY@a.example:" + value}}}},
+		"a --secret's pattern":        {Boundary: Boundary{Rules: Rules{Secrets: []string{"API_KEY@*." + value + "_.*"}}}},
+		"in place of a --secret":      {Boundary: Boundary{Rules: Rules{Secrets: []string{value}}}},
+		"as a --secret's name":        {Boundary: Boundary{Rules: Rules{Secrets: []string{value + "@a.example"}}}},
+		"an inline value's beginning": {Boundary: Boundary{Rules: Rules{Secrets: []string{value + "==@a.example"}}}},
+		"the command":                 {Boundary: Boundary{Args: []string{"echo", value}}},
+		"another text":                {Boundary: Boundary{Also: []Text{{Where: "the image's name", Text: value}}}, Memory: value},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r.Secrets = append(r.Secrets, "API_KEY@a.example")
@@ -74,7 +74,10 @@ func TestEveryRuleIsSearched(t *testing.T) {
 				*list = []string{text}
 			}
 			for _, check := range []func() error{
-				func() error { _, err := Run{Rules: r}.Build(t.Context(), lookup, helper.FromEnv(lookup)); return err },
+				func() error {
+					_, err := Run{Boundary: Boundary{Rules: r}}.Build(t.Context(), lookup, helper.FromEnv(lookup))
+					return err
+				},
 				func() error { _, err := r.Check(t.Context(), lookup); return err },
 			} {
 				if err := check(); err == nil || !strings.Contains(err.Error(), "the value of API_KEY stands in") {

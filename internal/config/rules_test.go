@@ -125,7 +125,7 @@ func TestScrubRules(t *testing.T) {
 func TestScrubAll(t *testing.T) {
 	lookup := func(string) (string, bool) { return "value-of-tok-0001", true }
 	for intercept, ok := range map[string]bool{"": false, "auto": false, "off": false, "all": true} {
-		r := Run{Rules: Rules{Secrets: []string{"TOK@a.example"}, Scrub: []string{"all"}}, Intercept: intercept}
+		r := Run{Boundary: Boundary{Rules: Rules{Secrets: []string{"TOK@a.example"}, Scrub: []string{"all"}}, Intercept: intercept}}
 		if _, err := r.Build(t.Context(), lookup, helper.FromEnv(lookup)); (err == nil) != ok || !ok && Hint(err) != "add --tls-intercept all" {
 			t.Errorf("%q: %v", intercept, err)
 		}

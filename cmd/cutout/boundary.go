@@ -1,0 +1,24 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/cutoutdev/cutout/internal/config"
+)
+
+// bindBoundary adds the flags about secrets and the network, which are the
+// same for every command that starts a boundary.
+func bindBoundary(cmd *cobra.Command, b *config.Boundary) {
+	f := cmd.Flags()
+	bindRules(f, &b.Rules)
+	completeRules(cmd, &b.Rules)
+	bindNetwork(cmd, &b.Network)
+	f.Var(listFlag{&b.ConnectTo, "NAME:PORT=ADDR:PORT"}, "connect-to", "serve a name from elsewhere, such as a mock on this machine")
+	f.Var(listFlag{&b.Nameservers, "ADDR[:PORT]"}, "dns-nameserver", "resolver to use instead of the host's")
+	f.BoolVar(&b.OnlyAllowed, "dns-only-allowed", false, "resolve no names but those that rules and secrets name")
+	f.Var(textFlag{&b.Intercept, "MODE"}, "tls-intercept", "which TLS connections to open: auto (hosts of secrets, default), all or off")
+	f.Var(listFlag{&b.Bypass, "PATTERN"}, "tls-bypass", "never open TLS connections to matching hosts")
+	f.Var(listFlag{&b.UpstreamCAs, "FILE"}, "tls-upstream-ca-cert", "trust the certificates in this PEM file too")
+	f.Var(listFlag{&b.UpstreamCAFor, "HOST=FILE"}, "tls-upstream-ca-cert-for", "trust the certificates in this PEM file for HOST only")
+	cmd.RegisterFlagCompletionFunc("tls-intercept", cobra.FixedCompletions([]string{"auto", "all", "off"}, cobra.ShellCompDirectiveNoFileComp))
+}

@@ -1,0 +1,155 @@
+package config
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/keeper"
+)
+
+// A Boundary is what flags say about secrets and the network, unparsed. They
+// are the same for every command that starts a boundary.
+type Boundary struct {
+	Rules
+
+	Network       Network
+	ConnectTo     []string
+	Nameservers   []string
+	OnlyAllowed   bool // names that a rule or secret names are the only ones resolved
+	Intercept     string
+	Bypass        []string
+	UpstreamCAs   []string
+	UpstreamCAFor []string
+
+	Args []string // the command
+	Also []Text   // what the user wrote besides: searched for values before anything is parsed
+}
+
+// build makes the specification of a boundary and of what more adds, and has
+// the values read, which then are held by values. Texts are all that the user
+// wrote.
+func (b Boundary) build(ctx context.Context, values Values, texts []Text, more ...func(*keeper.Spec) error) (keeper.Spec, error) {
+	var spec keeper.Spec
+	err := b.bind(ctx, &spec, values, true)
+	// Before anything is parsed, since errors quote what they do not like.
+	if held := values.Check(ctx, texts); held != nil {
+		err = held
+	}
+	for _, step := range append(append([]func(*keeper.Spec) error{b.apply}, more...), b.network) {
+		if err == nil {
+			err = step(&spec)
+		}
+	}
+	if err == nil {
+		err = values.Check(ctx, derivedTexts(spec))
+	}
+	if err != nil {
+		return keeper.Spec{}, err
+	}
+	return spec, nil
+}
+
+func (b Boundary) network(spec *keeper.Spec) error {
+	if err := b.Network.Apply(&spec.Net); err != nil {
+		return err
+	}
+	spec.Net.OnlyAllowed = b.OnlyAllowed
+	for _, text := range b.ConnectTo {
+		c, err := ParseConnectTo(text)
+		if err != nil {
+			return err
+		}
+		spec.Net.ConnectTo = append(spec.Net.ConnectTo, c)
+	}
+	for _, text := range b.Nameservers {
+		ns, err := ParseNameserver(text)
+		if err != nil {
+			return err
+		}
+		spec.Net.Nameservers = append(spec.Net.Nameservers, ns)
+	}
+	return b.tls(spec)
+}
+
+func (b Boundary) tls(spec *keeper.Spec) error {
+	switch b.Intercept {
+	case "", "auto":
+		spec.TLS.Intercept = "auto"
+	case "all", "off":
+		spec.TLS.Intercept = b.Intercept
+	default:
+		return hinted(fmt.Sprintf("unknown --tls-intercept %q", b.Intercept), "use auto, all or off")
+	}
+	if err := scrubAll(spec); err != nil {
+		return err
+	}
+	for _, text := range b.Bypass {
+		p, err := hostname.ParsePattern(text)
+		if err != nil {
+			return fmt.Errorf("--tls-bypass: %w", err)
+		}
+		for _, s := range spec.Secrets {
+			for _, h := range s.Hosts {
+				if p.Overlaps(h.Pattern) {
+					return fmt.Errorf("--tls-bypass %s covers %s, a host of %s, which must be intercepted", p, h.Pattern, s.Name)
+				}
+			}
+		}
+		spec.TLS.Bypass = append(spec.TLS.Bypass, p)
+	}
+	for _, file := range b.UpstreamCAs {
+		data, err := ReadUpstreamCA(file)
+		if err != nil {
+			return err
+		}
+		spec.TLS.CAs = append(spec.TLS.CAs, keeper.UpstreamCA{PEM: data})
+	}
+	for _, text := range b.UpstreamCAFor {
+		ca, err := ParseUpstreamCAFor(text)
+		if err != nil {
+			return err
+		}
+		spec.TLS.CAs = append(spec.TLS.CAs, ca)
+	}
+	return nil
+}
+
+// texts lists all that the user wrote.
+func (b Boundary) texts() []Text {
+	texts := append(append(b.Rules.texts(), b.Network.texts()...), Text{Where: "--tls-intercept", Text: b.Intercept})
+	for i, arg := range b.Args {
+		where := "the command"
+		if i > 0 {
+			where = fmt.Sprintf("the command (argument %d)", i)
+		}
+		texts = append(texts, Text{Where: where, Text: arg})
+	}
+	for flag, list := range map[string][]string{
+		"--connect-to": b.ConnectTo, "--dns-nameserver": b.Nameservers, "--tls-bypass": b.Bypass,
+		"--tls-upstream-ca-cert": b.UpstreamCAs, "--tls-upstream-ca-cert-for": b.UpstreamCAFor,
+	} {
+		for _, text := range list {
+			texts = append(texts, Text{Where: flag, Text: text})
+		}
+	}
+	return append(texts, b.Also...)
+}
+
+// derivedTexts lists the variables that -e took from the caller, and what has
+// become of placeholders and volumes' paths.
+func derivedTexts(spec keeper.Spec) []Text {
+	var texts []Text
+	for _, e := range spec.Guest.Env {
+		name, _, _ := strings.Cut(e, "=")
+		texts = append(texts, Text{Where: "-e " + name, Text: e})
+	}
+	for _, s := range spec.Secrets {
+		texts = append(texts, Text{Where: "the placeholder of " + s.Name, Text: s.Placeholder})
+	}
+	for _, v := range spec.Machine.Volumes {
+		texts = append(texts, Text{Where: "-v", Text: v.Source})
+	}
+	return texts
+}
