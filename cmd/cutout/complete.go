@@ -35,11 +35,12 @@ func completeRules(cmd *cobra.Command, r *config.Rules) {
 	}
 }
 
-// completeSecret offers the names of variables, and after = the sources.
+// completeSecret offers the names of the catalogue and of variables, and after
+// = the sources.
 func completeSecret(typed string) []string {
 	name, ref, named := strings.Cut(typed, "=")
 	if !named || strings.Contains(ref, ":") {
-		return joined(environNames(), []string{"@"})
+		return append(config.KnownNames(), joined(environNames(), []string{"@"})...)
 	}
 	var out []string
 	for _, form := range config.Schemes() {
@@ -64,7 +65,10 @@ func secretNames(r *config.Rules) []string {
 func namesAtHosts(r *config.Rules) []string {
 	var out []string
 	for i, name := range secretNames(r) {
-		_, hosts, _ := strings.Cut(r.Secrets[i], "@")
+		_, hosts, named := strings.Cut(r.Secrets[i], "@")
+		if !named {
+			hosts = strings.Join(config.KnownHosts(name), ",")
+		}
 		for h := range strings.SplitSeq(hosts, ",") {
 			host, _, _ := strings.Cut(h, ":")
 			out = append(out, name+"@"+host)

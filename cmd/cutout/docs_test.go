@@ -44,7 +44,7 @@ func TestDocumentedCommands(t *testing.T) {
 		cmd.Dir = dir
 		cmd.Env = []string{
 			"PATH=" + dir + ":/usr/bin:/bin", "HOME=" + dir, "CUTOUT_HOME=" + filepath.Join(dir, "home"),
-			"API_KEY=sk-live-4f9a2c5b7d8e9f00112233", "PIN=4711",
+			"API_KEY=sk-live-4f9a2c5b7d8e9f00112233", "PIN=4711", "GITHUB_TOKEN=ghp_4f9a2c5b7d8e9f00112233445566",
 		}
 		out, _ := cmd.CombinedOutput()
 		if !strings.Contains(string(out), "cutout: there is no guest kernel") || strings.Contains(string(out), "4f9a2c5b7d8e9f") {

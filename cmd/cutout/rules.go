@@ -20,6 +20,9 @@ const rulesHelp = `Where a value comes from: --secret NAME@HOST takes your varia
                        finds it
   age:FILE             a file that is encrypted with age
 
+A well-known credential needs no host: --secret GITHUB_TOKEN. cutout secret
+ls-known lists them, with where they go. A host that you name is the only one.
+
 Rules for a secret; NAME is that of a --secret:
 
   --surface NAME=LIST, separated by commas, replaces the default header,basic.
@@ -50,7 +53,7 @@ What is called dangerous takes back a promise and is said at every start.`
 // command that knows secrets.
 func bindRules(f *pflag.FlagSet, r *config.Rules) {
 	list := func(to *[]string, name, form, usage string) { f.Var(listFlag{to, form}, name, usage) }
-	list(&r.Secrets, "secret", "NAME[=SOURCE]@HOST[:PORT],...", "swap the placeholder of NAME for its value in requests to HOST")
+	list(&r.Secrets, "secret", "NAME[=SOURCE][@HOST[:PORT],...]", "swap the placeholder of NAME for its value in requests to HOST")
 	list(&r.Placeholders, "placeholder", "NAME=TEXT", "what stands for the secret in the guest, or shaped (default $MSB_NAME)")
 	list(&r.Surfaces, "surface", "NAME=LIST", "where in a request the value may go (default header,basic)")
 	list(&r.Scopes, "scope", "NAME='METHOD PATH'", "which requests may carry the value (default all)")

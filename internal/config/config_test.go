@@ -22,18 +22,23 @@ func pattern(t testing.TB, s string) hostname.Pattern {
 
 func TestParseSecret(t *testing.T) {
 	tests := map[string]SecretFlag{
-		"T@api.example.com": {"T", Source{"env", "T"}, []secret.Host{{Pattern: pattern(t, "api.example.com"), Port: 443}}},
+		"T@api.example.com": {"T", Source{"env", "T"}, []secret.Host{{Pattern: pattern(t, "api.example.com"), Port: 443}}, false},
 		"T@API.Example.com.,*.b.example:8443,c.example:*": {"T", Source{"env", "T"}, []secret.Host{
 			{Pattern: pattern(t, "api.example.com"), Port: 443},
 			{Pattern: pattern(t, "*.b.example"), Port: 8443},
 			{Pattern: pattern(t, "c.example")},
-		}},
-		"T=env:OTHER@a.example":               {"T", Source{"env", "OTHER"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}},
-		"T=file:~/a@b/c:d@a.example":          {"T", Source{"file", "~/a@b/c:d"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}},
-		"T=exec:op read 'op://a/b'@a.example": {"T", Source{"exec", "op read 'op://a/b'"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}},
-		"T=keyring:svc/me@x.org@a.example":    {"T", Source{"keyring", "svc/me@x.org"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}},
-		"T=vault:kv/app#key@a.example":        {"T", Source{"vault", "kv/app#key"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}},
-		"T=age:/x.age@a.example":              {"T", Source{"age", "/x.age"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}},
+		}, false},
+		"GH_TOKEN=file:gh": {"GH_TOKEN", Source{"file", "gh"}, []secret.Host{
+			{Pattern: pattern(t, "api.github.com"), Port: 443},
+			{Pattern: pattern(t, "github.com"), Port: 443},
+			{Pattern: pattern(t, "uploads.github.com"), Port: 443},
+		}, true},
+		"T=env:OTHER@a.example":               {"T", Source{"env", "OTHER"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}, false},
+		"T=file:~/a@b/c:d@a.example":          {"T", Source{"file", "~/a@b/c:d"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}, false},
+		"T=exec:op read 'op://a/b'@a.example": {"T", Source{"exec", "op read 'op://a/b'"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}, false},
+		"T=keyring:svc/me@x.org@a.example":    {"T", Source{"keyring", "svc/me@x.org"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}, false},
+		"T=vault:kv/app#key@a.example":        {"T", Source{"vault", "kv/app#key"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}, false},
+		"T=age:/x.age@a.example":              {"T", Source{"age", "/x.age"}, []secret.Host{{Pattern: pattern(t, "a.example"), Port: 443}}, false},
 	}
 	for in, want := range tests {
 		got, err := ParseSecret(in)

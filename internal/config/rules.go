@@ -16,7 +16,7 @@ import (
 // Rules are what flags say about secrets, unparsed. They are the same for
 // every command that knows secrets.
 type Rules struct {
-	Secrets      []string // NAME[=SCHEME:REF]@HOST[:PORT],…
+	Secrets      []string // NAME[=SCHEME:REF]@HOST[:PORT],…, or of a known secret without @
 	Placeholders []string // NAME=TEXT
 	Surfaces     []string // NAME=LIST
 	Scopes       []string // NAME='METHOD PATH'
@@ -81,7 +81,11 @@ func (r Rules) bind(ctx context.Context, spec *keeper.Spec, values Values, neede
 			name, _, _ = strings.Cut(name, "=")
 			f = SecretFlag{Name: name, Source: Source{Scheme: "env", Ref: name}}
 		} else {
-			spec.Secrets = append(spec.Secrets, secret.Secret{Name: f.Name, Placeholder: DefaultPlaceholder(f.Name), Hosts: f.Hosts})
+			s := secret.Secret{Name: f.Name, Placeholder: DefaultPlaceholder(f.Name), Hosts: f.Hosts}
+			if k, ok := known(f.Name); ok && f.Known {
+				k.apply(&s)
+			}
+			spec.Secrets = append(spec.Secrets, s)
 		}
 		if needed || f.Source.Scheme == "env" {
 			requests = append(requests, helper.Request{Name: f.Name, Scheme: f.Source.Scheme, Ref: f.Source.Ref})
@@ -191,9 +195,10 @@ func (r Rules) placeholders(find finder) error {
 	return nil
 }
 
-// surfaces: the first list of a secret replaces the default, further ones
-// add to it.
+// surfaces: the first list of a secret replaces the default or the
+// catalogue's, further ones add to it.
 func (r Rules) surfaces(find finder) error {
+	given := map[string]bool{}
 	for _, text := range r.Surfaces {
 		name, list, err := ParseSurfaces(text)
 		if err != nil {
@@ -203,9 +208,10 @@ func (r Rules) surfaces(find finder) error {
 		if err != nil {
 			return err
 		}
-		if s.Surfaces != nil {
+		if given[name] {
 			list = mergeSurfaces(*s.Surfaces, list)
 		}
+		given[name] = true
 		s.Surfaces = &list
 	}
 	return nil

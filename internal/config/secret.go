@@ -15,11 +15,13 @@ import (
 	"github.com/cutoutdev/cutout/internal/source"
 )
 
-// A SecretFlag is one --secret: NAME[=SCHEME:REF]@HOST[:PORT][,…].
+// A SecretFlag is one --secret: NAME[=SCHEME:REF]@HOST[:PORT][,…]. Without
+// hosts NAME is that of a [KnownSecret], whose they are.
 type SecretFlag struct {
 	Name   string
 	Source Source
 	Hosts  []secret.Host
+	Known  bool // no host was named
 }
 
 // A Source says where a value comes from.
@@ -56,18 +58,34 @@ func parseSecret(s string, e exceptions) (SecretFlag, error) {
 			return SecretFlag{}, err
 		}
 	}
-	if at < 0 || hosts == "" {
-		return SecretFlag{}, hinted(fmt.Sprintf("--secret %s names no host", shown(name)),
-			"write --secret NAME@HOST, for example API_KEY@api.example.com; NAME is that of a variable, not its value")
-	}
-	for h := range strings.SplitSeq(hosts, ",") {
-		host, err := parseHost(h, name, e)
-		if err != nil {
-			return SecretFlag{}, fmt.Errorf("--secret %s: %w", shown(name), err)
+	if at < 0 {
+		if k, ok := known(name); ok {
+			f.Hosts, f.Known = k.hosts, true
+			return f, nil
 		}
-		f.Hosts = append(f.Hosts, host)
+	}
+	if hosts == "" {
+		return SecretFlag{}, hinted(fmt.Sprintf("--secret %s names no host", shown(name)), didYouMean(name, KnownNames())+
+			"write --secret NAME@HOST, for example API_KEY@api.example.com; NAME is that of a variable, not its value. Only what cutout secret ls-known lists needs no host")
+	}
+	var err error
+	if f.Hosts, err = parseHosts(hosts, name, e); err != nil {
+		return SecretFlag{}, fmt.Errorf("--secret %s: %w", shown(name), err)
 	}
 	return f, nil
+}
+
+// parseHosts reads HOST[:PORT][,…] for the secret name.
+func parseHosts(s, name string, e exceptions) ([]secret.Host, error) {
+	var out []secret.Host
+	for h := range strings.SplitSeq(s, ",") {
+		host, err := parseHost(h, name, e)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, host)
+	}
+	return out, nil
 }
 
 func parseSource(name, ref string) (Source, error) {

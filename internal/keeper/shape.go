@@ -18,7 +18,7 @@ func shapePlaceholders(store *secret.Store, secrets []*secret.Secret) error {
 		if err != nil {
 			return &Failure{
 				Text: fmt.Sprintf("draw a shaped placeholder for %s: %v", s.Name, err),
-				Hint: fmt.Sprintf("leave --placeholder %s=shaped out, or write the text that is to stand for the value", s.Name),
+				Hint: fmt.Sprintf("write the text that is to stand for the value: --placeholder %s=TEXT", s.Name),
 			}
 		}
 		s.Placeholder = text

@@ -51,7 +51,7 @@ func TestDocs(t *testing.T) {
 				line := strings.ReplaceAll(c.line, "127.0.0.1:8443", w.upstreams["API"].Addr().String())
 				cmd := exec.Command("sh", "-c", line)
 				cmd.Dir = dir
-				cmd.Env = append(os.Environ(), "CUTOUT_HOME="+home, "API_KEY="+newValue(), "PATH="+filepath.Join(dir, "shim")+":"+os.Getenv("PATH"))
+				cmd.Env = append(os.Environ(), "CUTOUT_HOME="+home, "API_KEY="+newValue(), "GITHUB_TOKEN="+newValue(), "PATH="+filepath.Join(dir, "shim")+":"+os.Getenv("PATH"))
 				out, err := cmd.Output()
 				if exit, ok := err.(*exec.ExitError); ok {
 					t.Fatalf("%s: %v\n%s%s", c.line, err, out, exit.Stderr)
