@@ -135,8 +135,11 @@ func (b *body) stream(out *http.Request, src io.Reader) error {
 		b.out = src
 		return nil
 	}
-	if b.q.seal == nil {
-		return refused(policy.PlainHTTP) // unreachable while Decide holds
+	if _, err := b.q.upstream(); err != nil {
+		return refused(policy.UpstreamFailed)
+	}
+	if b.q.seal == nil { // as in substitute
+		return refused(policy.PlainHTTP)
 	}
 	seal, err := b.q.seal.Body()
 	if err != nil {

@@ -43,3 +43,22 @@ func TestPlainAllowed(t *testing.T) {
 		})
 	}
 }
+
+// A body is the first on its connection in which a value is written: the
+// upstream must be there before.
+func TestPlainBody(t *testing.T) {
+	for framing, edit := range framings {
+		w := newWorld(t, "h1", secrets(func(w *world) []*secret.Secret {
+			s := w.secret("API_KEY", placeholder, value, "good.test", 443)
+			s.Plain, s.Surfaces = []hostname.Name{"good.test"}, &secret.Surfaces{Body: []secret.BodyPart{{}}}
+			return []*secret.Secret{s}
+		}))
+		w.good = w.start(testnet.UpstreamConfig{})
+		w.serve("good.test", netip.AddrPortFrom(goodAddr.Addr(), 80), w.good.Addr())
+		body := "key " + placeholder
+		if a := w.post(w.client(), "http://good.test/upload", body, edit(body)); a.status != 200 {
+			t.Errorf("%s: %d %s %v", framing, a.status, a.body, a.err)
+		}
+		w.wantBody(1, "key "+value)
+	}
+}
