@@ -101,6 +101,18 @@ func (q *request) substitute(out *http.Request) *refusal {
 	if q.seal == nil { // plain, and nobody meant to send a value here when it began
 		return refused(policy.PlainHTTP)
 	}
+	target, err := q.rules.finder.Substitute(out.Header, q.target,
+		func(o rewrite.Occurrence) bool { return slices.Contains(q.swap, o) },
+		func(parts []secret.Part, enc secret.Encoding) (string, error) {
+			marker, err := q.seal.Register(parts, enc)
+			if err == nil {
+				q.markers = append(q.markers, marker)
+			}
+			return marker, err
+		})
+	if err != nil {
+		return q.unsealed(err)
+	}
 	for i, o := range q.swap {
 		if slices.Contains(q.swap[:i], o) {
 			continue
@@ -111,20 +123,13 @@ func (q *request) substitute(out *http.Request) *refusal {
 			return refused(policy.AuditUnavailable)
 		}
 	}
-	target, err := q.rules.finder.Substitute(out.Header, q.target,
-		func(o rewrite.Occurrence) bool { return slices.Contains(q.swap, o) },
-		func(parts []secret.Part, enc secret.Encoding) (string, error) {
-			marker, err := q.seal.Register(parts, enc)
-			if err == nil {
-				q.markers = append(q.markers, marker)
-			}
-			return marker, err
-		})
-	switch {
-	case err == nil:
-		out.URL, _ = targetURL(out.URL.Scheme, out.URL.Host, target) // as well-formed as before
-		return nil
-	case q.gone():
+	out.URL, _ = targetURL(out.URL.Scheme, out.URL.Host, target) // as well-formed as before
+	return nil
+}
+
+// unsealed is the refusal of a head in which a value cannot be written.
+func (q *request) unsealed(err error) *refusal {
+	if q.gone() {
 		panic(http.ErrAbortHandler)
 	}
 	r := refused(policy.LimitReached)

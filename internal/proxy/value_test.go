@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/secret"
 )
 
@@ -74,6 +75,9 @@ func TestShortValue(t *testing.T) {
 		a := w.do(c, "GET", "https://good.test/ok", nil, header("X-Api-Key", placeholder))
 		if a.status != 403 || len(w.good.Requests()) != 1 {
 			t.Errorf("status %d, %d requests", a.status, len(w.good.Requests()))
+		}
+		if n := len(w.found(audit.Substituted)); n != 1 {
+			t.Errorf("%d are on record as substituted", n)
 		}
 	})
 }

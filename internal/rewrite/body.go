@@ -143,9 +143,6 @@ func (w *writer) place(dst []byte, s *secret.Secret, text []byte, covered, exact
 	if w.swaps++; w.swaps > MaxBodyOccurrences {
 		return dst, &Refusal{TooMany, s}
 	}
-	if err := w.b.Found(o, true); err != nil {
-		return dst, err
-	}
 	marker, err := w.b.Seal([]secret.Part{{Value: s.Value}}, enc)
 	switch {
 	case errors.Is(err, secret.ErrUnsafe), errors.Is(err, secret.ErrShort):
@@ -154,6 +151,9 @@ func (w *writer) place(dst []byte, s *secret.Secret, text []byte, covered, exact
 		return dst, err
 	case exact && len(marker) != len(text):
 		return dst, &Refusal{NeedsEqualLength, s}
+	}
+	if err := w.b.Found(o, true); err != nil {
+		return dst, err
 	}
 	return append(dst, marker...), nil
 }
