@@ -127,11 +127,10 @@ func (m *message) seal(x *secret.Secret, json bool) (string, error) {
 
 // found is told of a placeholder that is not substituted.
 func (m *message) found(x *secret.Secret) error {
-	reason := m.decide(x)
+	reason := policy.Decide(m.facts, x).Reason
 	if reason == policy.None {
-		reason = policy.SurfaceOff // in a binary message or a control frame
-	}
-	if action := m.violationOf(x).Body(m.host()); action != secret.Passthrough {
+		reason = policy.SurfaceOff // or a binary message, or a control frame
+	} else if action := m.violationOf(x).Body(m.host()); action != secret.Passthrough {
 		no := m.refuse(x, reason)
 		no.terminate = action == secret.BlockAndTerminate
 		return no

@@ -522,9 +522,18 @@ func blocks(action secret.Action) option {
 	return func(w *world) { w.cfg.OnViolation = secret.Violation{Action: action} }
 }
 
-// TestSocketBlocked: with an action of its own a placeholder ends the
-// WebSocket, in the middle of the message, and says so. Text, binary and
-// control frames alike.
+// outOfScope makes no request one that may carry the value.
+func outOfScope(w *world) {
+	secrets(func(w *world) []*secret.Secret {
+		s := w.secret("API_KEY", placeholder, value, "good.test", 443)
+		s.Scopes = []secret.Scope{{Method: "*", Path: "/elsewhere"}}
+		return []*secret.Secret{s}
+	})(w)
+}
+
+// TestSocketBlocked: where a gate fails, an action of one's own ends the
+// WebSocket at a placeholder, in the middle of the message, and says so. Text,
+// binary and control frames alike.
 func TestSocketBlocked(t *testing.T) {
 	for name, said := range map[string]string{
 		"text":     frame(0x01, true, "before "+placeholder[:4]) + frame(0x80, true, placeholder[4:]+" after"),
@@ -535,18 +544,18 @@ func TestSocketBlocked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			upstream, result := listening()
-			w := newWorld(t, "h1", upstream, blocks(secret.BlockAndTerminate))
+			w := newWorld(t, "h1", upstream, outOfScope, blocks(secret.BlockAndTerminate))
 			c := w.openSocket("")
 			io.WriteString(c, said+frame(0x81, true, "later"))
 			got, _ := hearAll(c.r)
-			if len(got) != 1 || !strings.HasPrefix(got[0], "8:\x03\xf0cutout: surface_off API_KEY: ") {
+			if len(got) != 1 || !strings.HasPrefix(got[0], "8:\x03\xf0cutout: out_of_scope API_KEY: ") {
 				t.Errorf("guest heard %q", got)
 			}
 			up, _ := result()
 			if s := fmt.Sprint(up); strings.Contains(s, placeholder) || strings.Contains(s, "after") || strings.Contains(s, "later") || !strings.Contains(s, "8:\x03\xf0") {
 				t.Errorf("upstream heard %q", up)
 			}
-			e := w.expect(audit.Aborted, policy.SurfaceOff)
+			e := w.expect(audit.Aborted, policy.OutOfScope)
 			if e.Surface != "websocket" || e.Secret != "API_KEY" {
 				t.Errorf("event is %+v", e)
 			}
