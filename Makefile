@@ -36,12 +36,12 @@ test:
 	@$(MAKE) --no-print-directory setup
 	@$(MAKE) --no-print-directory unit attack interop fuzz vm-test
 
-# The tests of each package, with the race detector; those that measure memory
-# without it.
+# The tests of each package, with the race detector; without it those that
+# measure memory, and all cells of the matrix.
 unit:
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
-	$(GO) test -trimpath -timeout 5m -run 'TestBodyMemory|TestLargeBodies|TestSocketLargeMessage' ./internal/proxy
+	$(GO) test -trimpath -timeout 5m -run 'TestBodyMemory|TestLargeBodies|TestSocketLargeMessage|TestMatrix' ./internal/proxy
 
 # Tests that start machines: they want the processor for themselves.
 vm-test:

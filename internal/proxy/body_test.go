@@ -265,7 +265,10 @@ var encoders = map[string]func(io.Writer) flushWriter{
 	"gzip":    func(w io.Writer) flushWriter { return gzip.NewWriter(w) },
 	"deflate": func(w io.Writer) flushWriter { return zlib.NewWriter(w) },
 	"br":      func(w io.Writer) flushWriter { return brotli.NewWriter(w) },
-	"zstd":    func(w io.Writer) flushWriter { z, _ := zstd.NewWriter(w); return z },
+	"zstd": func(w io.Writer) flushWriter {
+		z, _ := zstd.NewWriter(w, zstd.WithAllLitEntropyCompression(true))
+		return z
+	},
 }
 
 func coded(text string, codings ...string) string {
