@@ -175,6 +175,9 @@ func eventLine(line string) string {
 			words = append(words, w)
 		}
 	}
+	if e.Src != "" {
+		words = append(words, "from "+e.Src)
+	}
 	if e.Dst != "" {
 		words = append(words, "to "+e.Dst)
 	}

@@ -77,6 +77,9 @@ func noticeLine(e audit.Event) string {
 	if where != "" {
 		fmt.Fprintf(&b, " %s%s", where, e.Path)
 	}
+	if e.Src != "" {
+		fmt.Fprintf(&b, " for %s", e.Src)
+	}
 	if e.Secret != "" {
 		fmt.Fprintf(&b, " with %s", e.Secret)
 	}

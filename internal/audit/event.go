@@ -20,6 +20,7 @@ const (
 	Carried     = "carried"     // a placeholder passed as the inert text it is
 	Scrubbed    = "scrubbed"    // a value was taken out of a response
 	Denied      = "denied"      // a flow was not let through
+	Admitted    = "admitted"    // somebody came to a published port
 	Resolved    = "resolved"    // a name was answered
 	Aborted     = "aborted"     // a message was left visibly incomplete
 	Spliced     = "spliced"     // a TLS connection passed unopened
@@ -34,7 +35,8 @@ type Event struct {
 	Secret  string        `json:"secret,omitempty"`  // the secret's name
 	Surface string        `json:"surface,omitempty"` // header, basic, query, path, body, …
 	Host    string        `json:"host,omitempty"`
-	Dst     string        `json:"dst,omitempty"` // address:port that the guest dialled
+	Src     string        `json:"src,omitempty"` // address of whoever came to a published port
+	Dst     string        `json:"dst,omitempty"` // address:port that the guest dialled, or of the published port
 	Method  string        `json:"method,omitempty"`
 	Path    string        `json:"path,omitempty"`   // without the query
 	Rule    string        `json:"rule,omitempty"`   // of the network, that decided

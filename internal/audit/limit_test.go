@@ -42,7 +42,7 @@ func TestLogIsBounded(t *testing.T) {
 	}
 	defer l.Close()
 	for range 1000 {
-		if err = l.Append(Event{Event: Denied, Host: "flood.test"}); err != nil {
+		if err = l.Append(Event{Event: Refused, Host: "flood.test"}); err != nil {
 			break
 		}
 	}

@@ -43,6 +43,7 @@ type Log struct {
 	key    [32]byte // of the chain; dies with the keeper
 	head   [sha256.Size]byte
 	failed error // the first failure to write; final
+	bounds coalescer
 }
 
 // Create opens a new log at path, which must not exist, mode 0600.
@@ -59,8 +60,9 @@ func Create(path string, cfg Config) (*Log, error) {
 	return l, nil
 }
 
-// Append writes e. Once a write has failed every later one fails too: the
-// caller must then stop substituting.
+// Append writes e, or counts it if many like it were just written. Once a
+// write has failed every later one fails too: the caller must then stop
+// substituting.
 func (l *Log) Append(e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -77,6 +79,29 @@ func (l *Log) Append(e Event) error {
 	for _, text := range []*string{&e.Surface, &e.Host, &e.Dst, &e.Method, &e.Path, &e.Detail} {
 		*text = clip(*text)
 	}
+	if e.coalesced() && l.bounds.take(e, l.flush) {
+		return nil
+	}
+	return l.write(e)
+}
+
+// flush writes what was held back.
+func (l *Log) flush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.release()
+}
+
+func (l *Log) release() {
+	for _, e := range l.bounds.release() {
+		if l.failed == nil && l.file != nil {
+			l.write(e)
+		}
+	}
+}
+
+// write adds a line. l.mu is held.
+func (l *Log) write(e Event) error {
 	body, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("encode audit event: %w", err)
@@ -134,6 +159,7 @@ func (l *Log) Close() error {
 	if l.file == nil {
 		return nil
 	}
+	l.release()
 	err := l.file.Close()
 	l.file = nil
 	return err

@@ -33,3 +33,6 @@ func (c *Conn) CloseWrite() error {
 	}
 	return errors.ErrUnsupported
 }
+
+// NetConn is the connection that was peeked at.
+func (c *Conn) NetConn() net.Conn { return c.Conn }

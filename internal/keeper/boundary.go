@@ -21,10 +21,11 @@ import (
 // A boundary is the guest's only way out: a network stack at the end of its
 // cable, the resolver and the proxy behind it.
 type boundary struct {
-	plan  *plan
-	ca    *ca.Authority
-	stack *netstack.Stack // nil = no network
-	relay *relay.Relay
+	plan    *plan
+	network *policy.Network
+	ca      *ca.Authority
+	stack   *netstack.Stack // nil = no network
+	relay   *relay.Relay
 }
 
 // boundaryConfig is what a boundary is made of.
@@ -47,7 +48,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		return nil, err
 	}
 	network := cfg.spec.Net.Policy()
-	b := &boundary{plan: newPlan(cfg.spec.Net.ConnectTo)}
+	b := &boundary{plan: newPlan(cfg.spec.Net.ConnectTo), network: network}
 	network.Own = b.plan.own()
 	b.ca, err = ca.New(ca.Config{Allow: func(n hostname.Name) bool {
 		return mode == proxy.All || cfg.set.HasHost(n)

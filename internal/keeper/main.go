@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/image"
+	"github.com/cutoutdev/cutout/internal/ingress"
 	"github.com/cutoutdev/cutout/internal/secret"
 	"github.com/cutoutdev/cutout/internal/vm/cage"
 	"github.com/cutoutdev/cutout/internal/vm/qemu"
@@ -166,6 +167,8 @@ func hint(err error) string {
 		return "see cutout doctor; --weak-cage starts without, and an escape from the guest then reaches your files"
 	case errors.Is(err, secret.ErrNoMemory):
 		return "raise the limit of locked memory: ulimit -l"
+	case errors.As(err, new(*ingress.ListenError)):
+		return publishHint(err)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, image.ErrNoSpace):
 		return "free some space"
 	case errors.Is(err, qemu.ErrBootTimeout), errors.Is(err, qemu.ErrGuestReset):

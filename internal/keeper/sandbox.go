@@ -10,6 +10,7 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/guest"
+	"github.com/cutoutdev/cutout/internal/ingress"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 	"github.com/cutoutdev/cutout/internal/vm/qemu"
@@ -25,6 +26,7 @@ type sandbox struct {
 	log      *audit.Log
 	events   fanout
 	boundary *boundary
+	ingress  *ingress.Server
 	machine  *qemu.Machine
 	restored bool // it began with a snapshot
 	guest    *guest.Client
@@ -59,6 +61,9 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	if err := s.record("starting", s.spec.ID); err != nil { // or the first use of a value would find out
 		return err
 	}
+	if s.ingress, err = ingress.Listen(s.spec.Net.Published); err != nil {
+		return err
+	}
 	var link net.Conn
 	var nic *os.File
 	if !s.spec.Net.Off() {
@@ -84,6 +89,7 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 		how += ", from a snapshot"
 	}
 	s.record("started", how)
+	s.publish()
 	return s.serve(ctx, set)
 }
 
@@ -148,6 +154,9 @@ func (s *sandbox) close() {
 	}
 	if s.boundary != nil {
 		s.boundary.close()
+	}
+	if s.ingress != nil {
+		s.ingress.Close()
 	}
 	if s.log != nil {
 		s.record("ended", "")

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/ingress"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 )
@@ -59,6 +60,7 @@ type Net struct {
 	Profile     policy.Profile   `json:"profile,omitempty"` // "" = public
 	Rules       []policy.Rule    `json:"rules,omitempty"`   // asked before the profile
 	DenyIngress bool             `json:"deny_ingress,omitempty"`
+	Published   []ingress.Port   `json:"published,omitempty"`
 	Nameservers []netip.AddrPort `json:"nameservers"`                // none = the host's
 	OnlyAllowed bool             `json:"dns_only_allowed,omitempty"` // resolve no name but those of rules and secrets
 	ConnectTo   []ConnectTo      `json:"connect_to"`
@@ -71,7 +73,7 @@ func (n Net) Policy() *policy.Network {
 
 // Off reports whether the machine needs no network card.
 func (n Net) Off() bool {
-	return n.Policy().Off()
+	return n.Policy().Off() && len(n.Published) == 0
 }
 
 // A ConnectTo lets To serve connections to Name:Port.

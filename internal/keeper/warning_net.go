@@ -25,6 +25,7 @@ func (n Net) warnings(secrets []secret.Secret, warn func(string, ...any)) {
 		}
 	}
 	p := n.Policy()
+	n.warnPublished(warn)
 	for _, s := range secrets {
 		for _, h := range s.Hosts {
 			name := h.Pattern.Base()
@@ -35,6 +36,20 @@ func (n Net) warnings(secrets []secret.Secret, warn func(string, ...any)) {
 			if v := p.Lookup(name, false, true); !v.Allowed {
 				warn("%s can go nowhere at %s: %s (%s)", s.Name, name, v.Reason.What(), v.Rule)
 			}
+		}
+	}
+}
+
+// warnPublished names ports that more than this machine's users come to, and
+// those to which nobody can.
+func (n Net) warnPublished(warn func(string, ...any)) {
+	closed := n.DenyIngress && !slices.ContainsFunc(n.Rules, func(r policy.Rule) bool { return r.Allow && r.Direction != policy.Egress })
+	for _, x := range n.Published {
+		switch {
+		case closed:
+			warn("nobody can come to the published port %s: no rule allows it", x)
+		case !x.Listen.Addr().IsLoopback():
+			warn("other machines may come to the published port %s", x)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/ingress"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 )
@@ -30,6 +31,11 @@ func TestWarnings(t *testing.T) {
 		change(&s, &s.Secrets[0])
 		return s
 	}
+	published := func(at string) func(*Spec, *secret.Secret) {
+		return func(s *Spec, _ *secret.Secret) {
+			s.Net.Published = []ingress.Port{{Protocol: policy.TCP, Listen: netip.MustParseAddrPort(at), Guest: 8080}}
+		}
+	}
 	tests := map[string]struct {
 		spec Spec
 		want string // "" = no warning
@@ -40,24 +46,32 @@ func TestWarnings(t *testing.T) {
 			x.Unverified = []hostname.Name{"good.example"}
 			s.TLS.NoVerify = x.Unverified
 		}), "KEY may go to good.example without proof"},
-		"no verify":    {with(func(s *Spec, _ *secret.Secret) { s.TLS.NoVerify = []hostname.Name{"good.example"} }), "certificate of good.example is not verified"},
-		"short":        {with(func(_ *Spec, x *secret.Secret) { x.Short = true }), "shorter than 8 bytes"},
-		"any":          {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = hostname.Any() }), "every server"},
-		"shared":       {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = shared }), "below github.io, whoever owns it"},
-		"without apex": {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = own }), "not to good.example itself"},
-		"with apex":    {with(func(_ *Spec, x *secret.Secret) { x.Hosts = append(x.Hosts, secret.Host{Pattern: own}) }), ""},
-		"not opened":   {with(func(s *Spec, _ *secret.Secret) { s.TLS.Intercept = "off" }), "no TLS connection is opened"},
-		"scrub off":    {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Mode: "off"}} }), "the hosts of secrets answer is not searched"},
-		"scrub lax":    {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Hosts: &own, Mode: "lax"}} }), "what *.good.example answers reaches the guest"},
-		"private":      {with(func(s *Spec, _ *secret.Secret) { s.Net.Profile = policy.ProfilePrivate }), "every private network"},
-		"host":         {with(func(s *Spec, _ *secret.Secret) { s.Net.Profile = policy.ProfileHost }), "every port of this machine"},
-		"all":          {with(func(s *Spec, _ *secret.Secret) { s.Net.Profile = policy.ProfileAll }), "whatever this machine can"},
-		"rule host":    {with(rules(policy.Target{Group: policy.GroupHost})), "not public: allow@host"},
-		"rule name":    {with(rules(policy.Target{Name: hostname.Exact(policy.HostName)})), "not public: allow@host.cutout.internal"},
-		"rule prefix":  {with(rules(policy.Target{Prefix: netip.MustParsePrefix("10.0.0.5/32")})), "not public: allow@10.0.0.5"},
-		"rule all":     {with(rules(policy.Target{Prefix: netip.MustParsePrefix("::/0")})), "not public: allow@[::/0]"},
-		"rule public":  {with(rules(policy.Target{Prefix: netip.MustParsePrefix("2606:4700::/32")})), ""},
-		"rule other":   {with(rules(policy.Target{Name: hostname.Exact("other.example")})), ""},
+		"no verify":         {with(func(s *Spec, _ *secret.Secret) { s.TLS.NoVerify = []hostname.Name{"good.example"} }), "certificate of good.example is not verified"},
+		"short":             {with(func(_ *Spec, x *secret.Secret) { x.Short = true }), "shorter than 8 bytes"},
+		"any":               {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = hostname.Any() }), "every server"},
+		"shared":            {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = shared }), "below github.io, whoever owns it"},
+		"without apex":      {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = own }), "not to good.example itself"},
+		"with apex":         {with(func(_ *Spec, x *secret.Secret) { x.Hosts = append(x.Hosts, secret.Host{Pattern: own}) }), ""},
+		"not opened":        {with(func(s *Spec, _ *secret.Secret) { s.TLS.Intercept = "off" }), "no TLS connection is opened"},
+		"scrub off":         {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Mode: "off"}} }), "the hosts of secrets answer is not searched"},
+		"scrub lax":         {with(func(s *Spec, _ *secret.Secret) { s.Scrub = []ScrubRule{{Hosts: &own, Mode: "lax"}} }), "what *.good.example answers reaches the guest"},
+		"private":           {with(func(s *Spec, _ *secret.Secret) { s.Net.Profile = policy.ProfilePrivate }), "every private network"},
+		"host":              {with(func(s *Spec, _ *secret.Secret) { s.Net.Profile = policy.ProfileHost }), "every port of this machine"},
+		"all":               {with(func(s *Spec, _ *secret.Secret) { s.Net.Profile = policy.ProfileAll }), "whatever this machine can"},
+		"rule host":         {with(rules(policy.Target{Group: policy.GroupHost})), "not public: allow@host"},
+		"rule name":         {with(rules(policy.Target{Name: hostname.Exact(policy.HostName)})), "not public: allow@host.cutout.internal"},
+		"rule prefix":       {with(rules(policy.Target{Prefix: netip.MustParsePrefix("10.0.0.5/32")})), "not public: allow@10.0.0.5"},
+		"rule all":          {with(rules(policy.Target{Prefix: netip.MustParsePrefix("::/0")})), "not public: allow@[::/0]"},
+		"published":         {with(published("127.0.0.1:80")), ""},
+		"published, IPv6":   {with(published("[::1]:80")), ""},
+		"published outside": {with(published("0.0.0.0:80")), "other machines may come to the published port 0.0.0.0:80:8080/tcp"},
+		"published in vain": {with(func(s *Spec, x *secret.Secret) {
+			published("127.0.0.1:80")(s, x)
+			s.Net.DenyIngress = true
+			s.Net.Rules = []policy.Rule{{Allow: true, Direction: policy.Egress, Target: policy.Target{Name: hostname.Exact("other.example")}}}
+		}), "nobody can come to the published port"},
+		"rule public": {with(rules(policy.Target{Prefix: netip.MustParsePrefix("2606:4700::/32")})), ""},
+		"rule other":  {with(rules(policy.Target{Name: hostname.Exact("other.example")})), ""},
 		"unreachable": {with(func(s *Spec, x *secret.Secret) {
 			rules(policy.Target{Name: hostname.Exact("other.example")})(s, x)
 			s.Net.Profile = policy.ProfileNone

@@ -12,6 +12,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/splice"
 )
 
 const (
@@ -78,7 +79,7 @@ func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
 	}
 	defer guest.Close()
 	fl.guest = guest
-	defer context.AfterFunc(ctx, func() { reset(guest) })()
+	defer context.AfterFunc(ctx, func() { splice.Reset(guest) })()
 	fl.serve(up)
 }
 
@@ -230,13 +231,13 @@ func (f *flow) splice(up net.Conn) {
 			return
 		}
 	}
-	defer context.AfterFunc(f.ctx, func() { reset(up) })()
-	splice(f.guest, up)
+	defer context.AfterFunc(f.ctx, func() { splice.Reset(up) })()
+	splice.Join(f.guest, up)
 }
 
 // abort ends an accepted connection with a RST.
 func (f *flow) abort(reason policy.Reason, host hostname.Name, detail string) {
-	reset(f.guest)
+	splice.Reset(f.guest)
 	f.denied(reason, host, detail)
 }
 

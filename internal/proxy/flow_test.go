@@ -17,6 +17,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
+	"github.com/cutoutdev/cutout/internal/splice"
 	"github.com/cutoutdev/cutout/internal/testnet"
 )
 
@@ -265,7 +266,7 @@ func TestSpliceReset(t *testing.T) {
 	w := newWorld(t, "h1")
 	dst := w.listen(func(c net.Conn) {
 		io.ReadFull(c, make([]byte, 4))
-		reset(c)
+		splice.Reset(c)
 	})
 	c, err := w.connect(context.Background(), dst)
 	if err != nil {

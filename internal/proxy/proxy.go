@@ -16,7 +16,7 @@
 // It refuses rather than guesses: a refusal is an answer with a reason, a
 // message that cannot be completed is left visibly incomplete.
 //
-// The files in reading order: flow.go, splice.go, tls.go, plain.go, serve.go,
+// The files in reading order: flow.go, tls.go, plain.go, serve.go,
 // handler.go, request.go, scrub.go, respond.go, refuse.go.
 package proxy
 

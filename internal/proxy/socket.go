@@ -11,6 +11,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
+	"github.com/cutoutdev/cutout/internal/splice"
 	"github.com/cutoutdev/cutout/internal/websocket"
 )
 
@@ -54,7 +55,7 @@ func (q *request) converse(guest, up net.Conn) {
 		s.toUpstream.Mask = q.seal.Mask
 	}
 	cut := func() { guest.Close(); up.Close() }
-	defer watch(&s.moved, cut)()
+	defer splice.Watch(&s.moved, cut)()
 	ends := make(chan ending, 4)
 	direction := func(run func() error, src net.Conn, reason policy.Reason) func() {
 		return func() {
@@ -128,7 +129,7 @@ func (s *socket) part(e ending) {
 		s.cfg.Terminate(no.reason)
 	}
 	s.up.Close()
-	closeWrite(s.guest)
+	splice.CloseWrite(s.guest)
 	s.guest.SetReadDeadline(limit)
 	io.Copy(io.Discard, s.guest)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/rewrite"
+	"github.com/cutoutdev/cutout/internal/splice"
 	"github.com/cutoutdev/cutout/internal/websocket"
 )
 
@@ -91,7 +92,7 @@ func (q *request) tunnel(w http.ResponseWriter, out *http.Request, resp *http.Re
 		q.converse(client, server)
 		return
 	}
-	splice(client, server)
+	splice.Join(client, server)
 }
 
 // hijack answers with 101 and h and takes the guest's connection.

@@ -42,18 +42,21 @@ type Pins interface {
 	Names(addr netip.Addr) []hostname.Name
 }
 
-// Config is what a Relay works with. Network, Pins and Audit are needed.
+// Config is what a Relay works with. Network and Audit are needed.
 type Config struct {
 	Network *policy.Network
-	Pins    Pins
-	Audit   func(audit.Event)
+	// Direction is whose datagrams these are; "": the guest's.
+	Direction policy.Direction
+	// Pins knows the names of destinations; nil: nobody does.
+	Pins  Pins
+	Audit func(audit.Event)
 	// Secret reports whether name is a host of some secret; nil: none is.
 	Secret func(name hostname.Name) bool
 	// Host maps an address that stands for this machine's loopback; nil:
 	// there is none.
 	Host func(dst netip.AddrPort) (loopback netip.AddrPort, ok bool)
-	// Dial opens a socket that sends to dst and hears dst alone; nil: the
-	// machine's own.
+	// Dial opens a socket that sends to dst and hears dst alone; nil: one of
+	// this machine's.
 	Dial func(p policy.Protocol, dst netip.AddrPort) (Socket, error)
 	// Idle is how long a session of datagrams lives without one; 0: 2 min.
 	Idle time.Duration
@@ -68,9 +71,10 @@ type Socket interface {
 	Close() error
 }
 
-// A Datagram is one that the guest sends.
+// A Datagram is one that the guest sends, or one for it.
 type Datagram struct {
 	Src, Dst netip.AddrPort
+	Via      netip.AddrPort // the published port that it came to, if any
 	Payload  []byte
 	// Reply sends one back, from Dst to Src. It may be called as long as the
 	// Relay is open.
@@ -91,8 +95,7 @@ type Ping struct {
 // A Relay serves one sandbox. Its methods may be called from several
 // goroutines and do not block for longer than writeLimit.
 type Relay struct {
-	cfg  Config
-	told allowance
+	cfg Config
 
 	mu       sync.Mutex
 	closed   bool
@@ -104,6 +107,7 @@ type Relay struct {
 type key struct {
 	protocol policy.Protocol
 	src, dst netip.AddrPort // the id of a ping in place of src's port
+	via      netip.AddrPort
 }
 
 // A session is a socket and the goroutine that reads it.
@@ -133,7 +137,7 @@ func New(cfg Config) *Relay {
 
 // Datagram passes d on or refuses it.
 func (r *Relay) Datagram(d Datagram) {
-	k := key{policy.UDP, d.Src, netip.AddrPortFrom(d.Dst.Addr().Unmap(), d.Dst.Port())}
+	k := key{policy.UDP, d.Src, netip.AddrPortFrom(d.Dst.Addr().Unmap(), d.Dst.Port()), d.Via}
 	s := r.session(k, r.cfg.Idle, func(s *session) {
 		r.read(s, func(b []byte) { d.Reply(b) }, d.Refuse)
 	})
@@ -144,7 +148,7 @@ func (r *Relay) Datagram(d Datagram) {
 
 // Ping passes p on or refuses it.
 func (r *Relay) Ping(p Ping) {
-	k := key{policy.ICMP, netip.AddrPortFrom(p.Src, p.ID), netip.AddrPortFrom(p.Dst.Unmap(), 0)}
+	k := key{policy.ICMP, netip.AddrPortFrom(p.Src, p.ID), netip.AddrPortFrom(p.Dst.Unmap(), 0), netip.AddrPort{}}
 	s := r.session(k, echoIdle, func(s *session) {
 		r.read(s, func(b []byte) {
 			if seq, payload, ok := parseEcho(b); ok {
@@ -180,7 +184,7 @@ func (r *Relay) session(k key, idle time.Duration, serve func(*session)) *sessio
 	s := &session{key: k, idle: idle, begun: time.Now()}
 	to, reason := r.judge(s)
 	if reason != policy.None {
-		r.denied(s, reason, "")
+		r.tell(s, audit.Denied, reason, "")
 		return nil
 	}
 	var err error
@@ -189,12 +193,15 @@ func (r *Relay) session(k key, idle time.Duration, serve func(*session)) *sessio
 		if errors.Is(err, errNoPing) {
 			reason, detail = policy.ProtocolDenied, err.Error()
 		}
-		r.denied(s, reason, detail)
+		r.tell(s, audit.Denied, reason, detail)
 		return nil
 	}
 	if len(r.sessions) >= maxSessions {
-		r.denied(s, policy.LimitReached, "UDP sessions: the idlest ends")
+		r.tell(s, audit.Denied, policy.LimitReached, "UDP sessions: the idlest ends")
 		r.remove(r.age.Front().Value.(*session))
+	}
+	if r.cfg.Direction == policy.Ingress {
+		r.tell(s, audit.Admitted, policy.None, "")
 	}
 	r.sessions[k] = s
 	s.elem = r.age.PushBack(s)
@@ -213,7 +220,14 @@ func (r *Relay) session(k key, idle time.Duration, serve func(*session)) *sessio
 // into.
 func (r *Relay) judge(s *session) (to netip.AddrPort, reason policy.Reason) {
 	to = s.dst
-	s.names = r.cfg.Pins.Names(s.dst.Addr())
+	if r.cfg.Direction == policy.Ingress {
+		v := r.cfg.Network.Decide(policy.Query{Direction: policy.Ingress, Protocol: s.protocol, Addr: s.src.Addr().WithZone(""), Port: s.dst.Port()})
+		s.rule = v.Rule
+		return to, v.Reason
+	}
+	if r.cfg.Pins != nil {
+		s.names = r.cfg.Pins.Names(s.dst.Addr())
+	}
 	if r.cfg.Host != nil {
 		if host, ok := r.cfg.Host(s.dst); ok {
 			to, s.names = host, append(s.names, policy.HostName)
@@ -279,11 +293,14 @@ func (r *Relay) Close() {
 	r.running.Wait()
 }
 
-// denied records a refusal. A scan is told in a few lines with counts.
-func (r *Relay) denied(s *session, reason policy.Reason, detail string) {
-	e := audit.Event{Event: audit.Denied, Reason: reason, Rule: s.rule, Detail: detail, Dst: s.dst.String()}
-	if s.protocol == policy.ICMP {
+// tell records what became of a session.
+func (r *Relay) tell(s *session, event string, reason policy.Reason, detail string) {
+	e := audit.Event{Event: event, Reason: reason, Rule: s.rule, Detail: detail, Dst: s.dst.String()}
+	switch {
+	case s.protocol == policy.ICMP:
 		e.Dst = s.dst.Addr().String()
+	case s.via.IsValid():
+		e.Src, e.Dst = s.src.Addr().String(), s.via.String()
 	}
 	if len(s.names) > 0 {
 		e.Host = string(s.names[0])
@@ -291,40 +308,5 @@ func (r *Relay) denied(s *session, reason policy.Reason, detail string) {
 	if e.Detail == "" {
 		e.Detail = string(s.protocol)
 	}
-	if n, ok := r.told.spend(time.Now()); ok {
-		e.Count = n
-		r.cfg.Audit(e)
-	}
-}
-
-// An allowance bounds events: a guest that sends to everybody must not push
-// what matters out of the log.
-type allowance struct {
-	tokens float64
-	filled time.Time
-	hidden int
-}
-
-const (
-	eventRate  = 5  // a second
-	eventBurst = 50 // at once
-)
-
-// spend reports whether an event may be told now and for how many it stands,
-// 0 for itself alone.
-func (a *allowance) spend(now time.Time) (count int, ok bool) {
-	if a.filled.IsZero() {
-		a.tokens = eventBurst
-	}
-	a.tokens = min(eventBurst, a.tokens+eventRate*now.Sub(a.filled).Seconds())
-	a.filled = now
-	if a.tokens < 1 {
-		a.hidden++
-		return 0, false
-	}
-	a.tokens--
-	if a.hidden > 0 {
-		count, a.hidden = a.hidden+1, 0
-	}
-	return count, true
+	r.cfg.Audit(e)
 }

@@ -39,8 +39,10 @@ var may = map[string]string{
 	"internal/coding":    "",
 	"internal/websocket": "",
 	"internal/proxy": "internal/audit internal/ca internal/coding internal/hello internal/hostname internal/pin internal/policy " +
-		"internal/reframe internal/rewrite internal/secret internal/websocket",
+		"internal/reframe internal/rewrite internal/secret internal/splice internal/websocket",
 	"internal/relay":          "internal/audit internal/hostname internal/policy",
+	"internal/ingress":        "internal/audit internal/policy internal/relay internal/splice",
+	"internal/splice":         "",
 	"internal/netstack":       "internal/netstack/frame",
 	"internal/netstack/frame": "",
 
@@ -68,9 +70,9 @@ var may = map[string]string{
 		"internal/source/file internal/source/keyring internal/source/vault internal/term",
 
 	// What wires them.
-	"internal/keeper": "internal/audit internal/ca internal/dns internal/guest internal/hostname internal/image internal/netstack " +
+	"internal/keeper": "internal/audit internal/ca internal/dns internal/guest internal/hostname internal/image internal/ingress internal/netstack " +
 		"internal/pin internal/policy internal/proxy internal/relay internal/secret internal/source internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
-	"internal/config": "internal/hostname internal/keeper internal/policy internal/secret internal/source internal/source/helper",
+	"internal/config": "internal/hostname internal/ingress internal/keeper internal/policy internal/secret internal/source internal/source/helper",
 	"internal/state":  "",
 	"internal/term":   "",
 

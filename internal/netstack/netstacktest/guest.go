@@ -168,6 +168,20 @@ func (g *Guest) Dial(ctx context.Context, network string, to netip.AddrPort) (ne
 	return nil, fmt.Errorf("unknown network %q", network)
 }
 
+// Listen accepts connections to port at every address of the guest's.
+func (g *Guest) Listen(port uint16) (net.Listener, error) {
+	return gonet.ListenTCP(g.stack, tcpip.FullAddress{NIC: nicID, Port: port}, ipv6.ProtocolNumber)
+}
+
+// ListenPacket hears datagrams to port at an address of the guest's.
+func (g *Guest) ListenPacket(at netip.AddrPort) (net.PacketConn, error) {
+	proto := tcpip.NetworkProtocolNumber(ipv4.ProtocolNumber)
+	if at.Addr().Is6() {
+		proto = ipv6.ProtocolNumber
+	}
+	return gonet.DialUDP(g.stack, &tcpip.FullAddress{NIC: nicID, Addr: address(at.Addr()), Port: at.Port()}, nil, proto)
+}
+
 // Dialer returns a function for http.Transport's DialContext that resolves
 // names with the guest's resolver, as a program in the guest would.
 func (g *Guest) Dialer() func(ctx context.Context, network, addr string) (net.Conn, error) {

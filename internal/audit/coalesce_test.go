@@ -1,0 +1,134 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/cutoutdev/cutout/internal/policy"
+)
+
+// written returns the events of the log at path, which add is given to fill.
+func written(t *testing.T, add func(*Log)) []Event {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	l, err := Create(path, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(l)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []Event
+	for sc := bufio.NewScanner(bytes.NewReader(data)); sc.Scan(); {
+		var e Event
+		if err := json.Unmarshal(sc.Bytes(), &e); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// total is for how many events all stand.
+func total(all []Event) (n int) {
+	for _, e := range all {
+		n += max(e.Count, 1)
+	}
+	return n
+}
+
+// TestScanIsFewLines: B15. A scan of ports, of addresses and of names fills
+// no log, and none of it is lost.
+func TestScanIsFewLines(t *testing.T) {
+	const scan = 5000
+	tests := map[string]func(i int) Event{
+		"ports":     func(i int) Event { return Event{Dst: fmt.Sprintf("10.0.0.1:%d", i), Rule: "profile public"} },
+		"addresses": func(i int) Event { return Event{Dst: fmt.Sprintf("10.0.%d.%d:80", i>>8, i&255)} },
+		"names":     func(i int) Event { return Event{Host: fmt.Sprintf("x%d.example.com", i)} },
+		"the same":  func(int) Event { return Event{Dst: "10.0.0.1:80"} },
+	}
+	for name, event := range tests {
+		t.Run(name, func(t *testing.T) {
+			all := written(t, func(l *Log) {
+				for i := range scan {
+					e := event(i)
+					e.Event, e.Reason = Denied, policy.AddressDenied
+					if err := l.Append(e); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+			if len(all) > kindBurst+maxHeld+10 {
+				t.Errorf("%d lines", len(all))
+			}
+			if n := total(all); n != scan {
+				t.Errorf("the lines stand for %d events, want %d", n, scan)
+			}
+			if last := all[len(all)-1]; name == "the same" && last.Dst == "" || name == "ports" && last.Dst != "" {
+				t.Errorf("the last line is %+v", last)
+			}
+		})
+	}
+}
+
+// TestKindsApart: a flood of one kind hides no other, and requests are told
+// one by one.
+func TestKindsApart(t *testing.T) {
+	all := written(t, func(l *Log) {
+		for range 1000 {
+			l.Append(Event{Event: Denied, Reason: policy.AddressDenied})
+			l.Append(Event{Event: Refused, Reason: policy.NotPinned})
+		}
+		l.Append(Event{Event: Denied, Reason: policy.RuleDenied, Host: "other"})
+	})
+	var refused, other int
+	for _, e := range all {
+		switch {
+		case e.Event == Refused:
+			refused++
+		case e.Host == "other" && e.Count == 0:
+			other++
+		}
+	}
+	if refused != 1000 || other != 1 {
+		t.Errorf("%d refusals and %d of the other kind", refused, other)
+	}
+}
+
+// TestHeldIsWritten: a count does not wait for the log's end.
+func TestHeldIsWritten(t *testing.T) {
+	all := written(t, func(l *Log) {
+		for range 2 * kindBurst {
+			l.Append(Event{Event: Denied, Reason: policy.AddressDenied})
+		}
+		l.mu.Lock()
+		waiting := l.bounds.flush.Reset(time.Millisecond)
+		l.mu.Unlock()
+		if !waiting {
+			t.Error("nothing is to write what is held")
+		}
+		for {
+			l.mu.Lock()
+			held := len(l.bounds.held)
+			l.mu.Unlock()
+			if held == 0 {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	})
+	if n := total(all); n != 2*kindBurst {
+		t.Errorf("%d events", n)
+	}
+}
