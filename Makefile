@@ -41,7 +41,7 @@ test:
 unit:
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
-	$(GO) test -trimpath -timeout 5m -run 'TestBodyMemory|TestLargeBodies|TestSocketLargeMessage|TestMatrix' ./internal/proxy
+	$(GO) test -trimpath -timeout 5m -run 'TestBodyMemory|TestDownloadMemory|TestLargeBodies|TestSocketLargeMessage|TestMatrix' ./internal/proxy
 
 # Tests that start machines: they want the processor for themselves.
 vm-test:

@@ -48,12 +48,8 @@ func (w *world) load(b *testing.B, addr string, direct bool) {
 	var clients []*http.Client
 	for range 16 {
 		c := w.client()
-		tr := c.Transport.(*http.Transport)
 		if direct {
-			tr.TLSClientConfig.RootCAs = w.ca.Pool()
-			tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "tcp", addr)
-			}
+			c = w.direct(addr)
 		}
 		if err := fetch(c); err != nil {
 			b.Fatal(err)
@@ -83,6 +79,17 @@ func (w *world) load(b *testing.B, addr string, direct bool) {
 	for _, c := range clients {
 		c.CloseIdleConnections()
 	}
+}
+
+// direct is a client that takes addr for every server.
+func (w *world) direct(addr string) *http.Client {
+	c := w.client()
+	tr := c.Transport.(*http.Transport)
+	tr.TLSClientConfig.RootCAs = w.ca.Pool()
+	tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
+	}
+	return c
 }
 
 func fetch(c *http.Client) error {

@@ -177,9 +177,6 @@ func (w *world) noWhole() {
 
 // A large body passes in constant memory, also one that is measured first.
 func TestBodyMemory(t *testing.T) {
-	if raced {
-		t.Skip("measures memory: make unit runs it without the race detector")
-	}
 	for _, tt := range []struct {
 		name   string
 		size   int64
@@ -191,56 +188,25 @@ func TestBodyMemory(t *testing.T) {
 					n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, make([]byte, 64<<10))
 					fmt.Fprintf(rw, "%d %v", n, err)
 				}))
-				stop, done, peak := make(chan bool), make(chan bool), allocPeak()
-				before := peak()
-				go func() {
-					defer close(done)
-					for {
-						select {
-						case <-stop:
-							return
-						case <-time.After(10 * time.Millisecond):
-							peak()
-						}
-					}
-				}()
 				src := io.MultiReader(strings.NewReader(placeholder), io.LimitReader(zeroes{}, tt.size), strings.NewReader(placeholder))
-				begin := time.Now()
-				a := w.do(w.client(), "POST", "https://good.test/upload", src, func(r *http.Request) {
-					r.Header.Set("Content-Type", "text/plain")
-					if r.ContentLength = -1; tt.length {
-						r.ContentLength = tt.size + 2*int64(len(placeholder))
-					}
-				})
-				took := time.Since(begin)
-				close(stop)
-				<-done
-				if want := fmt.Sprint(tt.size+2*int64(len(value)), " <nil>"); a.body != want {
-					t.Errorf("answer is %d %q %v, want %q", a.status, a.body, a.err, want)
-				}
-				grown := peak() - before
-				t.Logf("%d MiB in %v, heap has grown by %d MiB", tt.size>>20, took.Round(time.Millisecond), grown>>20)
 				// All three ends run here, and the collector doubles; 16 MiB are
 				// what is held of one body.
-				if limit := uint64(128 << 20); grown > limit {
-					t.Errorf("heap has grown by %d MiB", grown>>20)
-				}
+				wantFlat(t, 128<<20, func() {
+					begin := time.Now()
+					a := w.do(w.client(), "POST", "https://good.test/upload", src, func(r *http.Request) {
+						r.Header.Set("Content-Type", "text/plain")
+						if r.ContentLength = -1; tt.length {
+							r.ContentLength = tt.size + 2*int64(len(placeholder))
+						}
+					})
+					if want := fmt.Sprint(tt.size+2*int64(len(value)), " <nil>"); a.body != want {
+						t.Errorf("answer is %d %q %v, want %q", a.status, a.body, a.err, want)
+					}
+					t.Logf("%d MiB in %v", tt.size>>20, time.Since(begin).Round(time.Millisecond))
+				})
 				w.noneHeld()
 			})
 		})
-	}
-}
-
-// allocPeak returns a function that samples what is allocated and gives the
-// peak.
-func allocPeak() func() uint64 {
-	runtime.GC()
-	var top uint64
-	return func() uint64 {
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		top = max(top, m.HeapAlloc)
-		return top
 	}
 }
 
