@@ -23,6 +23,14 @@ func TestMain(m *testing.M) {
 	if path := os.Getenv(dialAsEnv); path != "" {
 		os.Exit(dialAndRead(path))
 	}
+	switch spec := os.Getenv(confinedEnv); spec {
+	case "":
+	case "wait": // until standard input ends
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	default:
+		os.Exit(tryAll(spec))
+	}
 	os.Exit(m.Run())
 }
 

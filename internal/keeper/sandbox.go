@@ -115,6 +115,9 @@ func (s *sandbox) serve(ctx context.Context, set *secret.Set) (err error) {
 		},
 		dump: s.dumpMemory, died: s.died,
 	}
+	if err := confine(s.spec.Dirs); err != nil {
+		return err
+	}
 	go c.serve(ctx, s.control)
 	return nil
 }

@@ -50,7 +50,8 @@ var may = map[string]string{
 	"internal/image":       "",
 	"internal/debian":      "",
 	"internal/vm":          "",
-	"internal/vm/cage":     "",
+	"internal/vm/cage":     "internal/seccomp",
+	"internal/seccomp":     "",
 	"internal/vm/kernel":   "",
 	"internal/vm/qemu":     "internal/vm internal/vm/cage",
 	"internal/vm/snapshot": "",
@@ -71,7 +72,7 @@ var may = map[string]string{
 
 	// What wires them.
 	"internal/keeper": "internal/audit internal/ca internal/dns internal/guest internal/hostname internal/image internal/ingress internal/netstack " +
-		"internal/pin internal/policy internal/proxy internal/relay internal/secret internal/source internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
+		"internal/pin internal/policy internal/proxy internal/relay internal/seccomp internal/secret internal/source internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
 	"internal/config": "internal/hostname internal/ingress internal/keeper internal/policy internal/secret internal/source internal/source/helper",
 	"internal/state":  "",
 	"internal/term":   "",
@@ -92,6 +93,7 @@ var modules = map[string]string{
 	"internal/image":          "github.com/Microsoft/hcsshim github.com/docker/cli github.com/google/go-containerregistry github.com/klauspost/compress github.com/ulikunitz/xz",
 	"internal/debian":         "github.com/klauspost/compress github.com/ulikunitz/xz",
 	"internal/vm/kernel":      "github.com/klauspost/compress github.com/pierrec/lz4 github.com/therootcompany/xz",
+	"internal/keeper":         "github.com/landlock-lsm/go-landlock",
 	"internal/vm/cage":        "github.com/landlock-lsm/go-landlock kernel.org/pub/linux/libs/security/libcap",
 	"internal/guest/agent":    "github.com/creack/pty github.com/vishvananda/netlink",
 	"internal/source/keyring": "github.com/zalando/go-keyring",

@@ -97,27 +97,6 @@ func checkMemory(t *testing.T, c *canary, b *box) {
 	c.check(t, "the guest's memory", io.NewSectionReader(f, 0, 1<<40))
 }
 
-// checkProcesses searches the arguments and environments of every process
-// that the CLI has started, and its own arguments.
-func checkProcesses(t *testing.T, c *canary, b *box) {
-	for i, p := range descendants(b.cmd.Process.Pid) {
-		for _, name := range []string{"cmdline", "environ"} {
-			if i == 0 && name == "environ" {
-				continue // the user's own
-			}
-			path := fmt.Sprintf("/proc/%d/%s", p.pid, name)
-			data, err := os.ReadFile(path)
-			if err != nil {
-				if os.Geteuid() == 0 {
-					t.Errorf("read %s: %v", path, err)
-				}
-				continue
-			}
-			c.check(t, path, bytes.NewReader(data))
-		}
-	}
-}
-
 func checkFiles(t *testing.T, c *canary, dir string) {
 	files := 0
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -40,14 +40,22 @@ func start(t *testing.T, env []string, args ...string) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &box{t: t, home: home, cmd: exec.Command(cutout, args...)}
-	b.cmd.Env = append(append(os.Environ(), "CUTOUT_HOME="+home), env...)
+	cmd := exec.Command(cutout, args...)
+	cmd.Env = append(append(os.Environ(), "CUTOUT_HOME="+home), env...)
+	return follow(t, home, cmd)
+}
+
+// follow starts cmd, which runs a sandbox in home.
+func follow(t *testing.T, home string, cmd *exec.Cmd) *box {
+	t.Helper()
+	b := &box{t: t, home: home, cmd: cmd}
 	b.cmd.Stderr = &b.stderr
 	out, err := b.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.in, err = b.cmd.StdinPipe(); err != nil {
+	b.in, err = b.cmd.StdinPipe()
+	if err != nil {
 		t.Fatal(err)
 	}
 	b.out = bufio.NewScanner(io.TeeReader(out, &b.stdout))

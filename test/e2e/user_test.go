@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -47,13 +48,17 @@ func TestOrdinaryUser(t *testing.T) {
 		}
 	}
 	value := newValue()
-	run := func(args ...string) (string, string, error) {
+	command := func(args ...string) *exec.Cmd {
 		cmd := exec.Command(filepath.Join(bin, "cutout"), args...)
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "CUTOUT_HOME=" + home, "API_KEY=" + value}
 		cmd.Dir = dir
 		if os.Getuid() == 0 {
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 		}
+		return cmd
+	}
+	run := func(args ...string) (string, string, error) {
+		cmd := command(args...)
 		var stdout, stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		err := cmd.Run()
@@ -66,12 +71,21 @@ func TestOrdinaryUser(t *testing.T) {
 	if out, said, err := run("doctor"); err != nil {
 		t.Errorf("doctor: %v\n%s%s", err, out, said)
 	}
-	out, said, err := run("run", "-m", "256m", "--secret", "API_KEY@api.example.test",
+	b := follow(t, home, command("run", "-m", "256m", "--secret", "API_KEY@api.example.test",
 		"--connect-to", "api.example.test:443="+w.upstreams["API"].Addr().String(), "--tls-upstream-ca-cert", ca, "--",
-		"sh", "-c", `id -u; curl -sS -H "Authorization: Bearer $API_KEY" https://api.example.test/ok`)
-	if err != nil || out != "0\nok\n" {
-		t.Fatalf("run: %v\n%q\n%s", err, out, said)
+		"sh", "-c", `id -u; curl -sS -H "Authorization: Bearer $API_KEY" https://api.example.test/ok; read end`))
+	b.waitLine("0")
+	b.waitLine("ok")
+	keeperPID, machine := b.pids()
+	checkConfined(t, "the keeper", keeperPID)
+	checkConfined(t, "the machine", machine)
+	checkUndumpable(t, "the CLI", b.cmd.Process.Pid, uid)
+	checkUndumpable(t, "the keeper", keeperPID, uid)
+	io.WriteString(b.in, "\n")
+	if code := b.exit(); code != 0 {
+		t.Fatalf("run: exit status %d\n%s", code, b.stderr.String())
 	}
+	said := b.stderr.String()
 	if reqs := w.upstreams["API"].Requests(); len(reqs) != 1 || reqs[0].Header.Get("Authorization") != "Bearer "+value {
 		t.Errorf("the server received %d requests", len(reqs))
 	}

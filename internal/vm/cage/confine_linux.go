@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"github.com/cutoutdev/cutout/internal/seccomp"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +31,7 @@ func (h *helper) confine(namespaced bool, without string) status {
 	} else {
 		l.Without = without
 	}
-	l.Seccomp = filterSupported() && !p.omits("seccomp")
+	l.Seccomp = seccomp.Supported() && !p.omits("seccomp")
 	if len(l.Missing()) > 0 && !p.Weak {
 		return status{Layers: l, Step: "check", Error: "the minimum is not met", Lacks: true}
 	}
@@ -83,7 +84,7 @@ func (h *helper) steps(namespaced bool, l Layers) []step {
 	}
 	all = append(all, step{"privileges", false, func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }})
 	if l.Seccomp {
-		all = append(all, step{"system call filter", false, filter})
+		all = append(all, step{"system call filter", false, monitorCalls().Thread})
 	}
 	return all
 }

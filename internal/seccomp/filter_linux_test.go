@@ -1,4 +1,4 @@
-package cage
+package seccomp
 
 import (
 	"encoding/binary"
@@ -10,9 +10,9 @@ import (
 )
 
 // judge runs the filter on a call as the kernel would.
-func judge(t *testing.T, pid int, arch, number uint32, args ...uint64) uint32 {
+func judge(t *testing.T, f Filter, pid int, arch, number uint32, args ...uint64) uint32 {
 	t.Helper()
-	vm, err := bpf.NewVM(program(pid))
+	vm, err := bpf.NewVM(f.program(pid))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,8 +37,9 @@ func TestFilter(t *testing.T) {
 		pid    = 1
 		thread = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD
 		allow  = uint32(retAllow)
-		enosys = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 	)
+	f := Filter{Calls: Own(), First: []First{OwnPrctl(), {unix.SYS_SOCKET, []uint32{unix.AF_INET, unix.AF_INET6}}}}
+	options := OwnPrctl().Values
 	for _, tt := range []struct {
 		name   string
 		number uint32
@@ -46,14 +47,14 @@ func TestFilter(t *testing.T) {
 		want   uint32
 	}{
 		{"read", unix.SYS_READ, nil, allow},
-		{"last of the list", allowed[len(allowed)-1], nil, allow},
-		{"last of the other list", allowedArch[len(allowedArch)-1], nil, allow},
+		{"last of the list", own[len(own)-1], nil, allow},
+		{"last of the other list", ownArch()[len(ownArch())-1], nil, allow},
 		{"a thread", unix.SYS_CLONE, []uint64{thread}, allow},
 		{"a process", unix.SYS_CLONE, []uint64{uint64(unix.SIGCHLD)}, retEPERM},
 		{"vfork by clone", unix.SYS_CLONE, []uint64{unix.CLONE_VM | unix.CLONE_VFORK}, retEPERM},
 		{"a thread in a new namespace", unix.SYS_CLONE, []uint64{thread | unix.CLONE_NEWNET}, retEPERM},
 		{"flags that look like another call", unix.SYS_CLONE, []uint64{unix.SYS_READ}, retEPERM},
-		{"clone3", unix.SYS_CLONE3, nil, enosys},
+		{"clone3", unix.SYS_CLONE3, nil, retENOSYS},
 		{"signal to itself", unix.SYS_TGKILL, []uint64{pid, 7}, allow},
 		{"signal to another", unix.SYS_TGKILL, []uint64{2, 2}, retEPERM},
 		{"signal to all", unix.SYS_KILL, []uint64{^uint64(0)}, retEPERM},
@@ -62,20 +63,23 @@ func TestFilter(t *testing.T) {
 		{"new limits", unix.SYS_PRLIMIT64, []uint64{0, unix.RLIMIT_CORE, 0x7f00}, retEPERM},
 		{"new limits in high memory", unix.SYS_PRLIMIT64, []uint64{0, unix.RLIMIT_CORE, 1 << 32}, retEPERM},
 		{"name of a thread", unix.SYS_PRCTL, []uint64{unix.PR_SET_NAME}, allow},
-		{"last prctl", unix.SYS_PRCTL, []uint64{uint64(allowedPrctl[len(allowedPrctl)-1])}, allow},
+		{"last prctl", unix.SYS_PRCTL, []uint64{uint64(options[len(options)-1])}, allow},
 		{"dumpable", unix.SYS_PRCTL, []uint64{unix.PR_SET_DUMPABLE, 1}, retEPERM},
 		{"death signal", unix.SYS_PRCTL, []uint64{unix.PR_SET_PDEATHSIG, 0}, retEPERM},
 		{"ptracer", unix.SYS_PRCTL, []uint64{unix.PR_SET_PTRACER, ^uint64(0)}, retEPERM},
+		{"a socket of an allowed domain", unix.SYS_SOCKET, []uint64{unix.AF_INET6, 1}, allow},
+		{"a socket of another domain", unix.SYS_SOCKET, []uint64{unix.AF_UNIX, 1}, retEPERM},
+		{"a domain that looks like another call", unix.SYS_SOCKET, []uint64{unix.SYS_TGKILL, pid}, retEPERM},
 		{"a number that does not exist", 0x3fffffff, nil, retEPERM},
 	} {
-		if got := judge(t, pid, auditArch, tt.number, tt.args...); got != tt.want {
+		if got := judge(t, f, pid, auditArch, tt.number, tt.args...); got != tt.want {
 			t.Errorf("%s: %#x, want %#x", tt.name, got, tt.want)
 		}
 	}
-	if got := judge(t, pid, auditArch^1, unix.SYS_READ); got != retKill {
+	if got := judge(t, f, pid, auditArch^1, unix.SYS_READ); got != retKill {
 		t.Errorf("foreign architecture: %#x", got)
 	}
-	if got := judge(t, pid, auditArch, 0x40000000|unix.SYS_READ); got != retKill && runtime.GOARCH == "amd64" {
+	if got := judge(t, f, pid, auditArch, 0x40000000|unix.SYS_READ); got != retKill && runtime.GOARCH == "amd64" {
 		t.Errorf("x32: %#x", got)
 	}
 }
@@ -102,7 +106,7 @@ func TestFilterForbids(t *testing.T) {
 		"fchmodat": unix.SYS_FCHMODAT, "unlinkat": unix.SYS_UNLINKAT, "renameat2": unix.SYS_RENAMEAT2, "linkat": unix.SYS_LINKAT,
 		"symlinkat": unix.SYS_SYMLINKAT, "mknodat": unix.SYS_MKNODAT, "fanotify_init": unix.SYS_FANOTIFY_INIT, "syslog": unix.SYS_SYSLOG,
 	} {
-		if got := judge(t, 1, auditArch, n); got != retEPERM {
+		if got := judge(t, Filter{Calls: Own(), First: []First{OwnPrctl()}}, 1, auditArch, n); got != retEPERM {
 			t.Errorf("%s: %#x", name, got)
 		}
 	}
