@@ -29,6 +29,7 @@ type runOptions struct {
 	NoTTY   bool
 	Quiet   bool
 	Boot    bool // not from a snapshot
+	Conf    string
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -53,6 +54,10 @@ refusal of each kind is shown here; cutout audit shows all of them.
 
 ` + networkHelp + `
 
+--conf reads a file of the same grammar, in which each flag is a key; a flag
+replaces what the file says under its name. No file is read unless it is named.
+cutout conf schema describes one.
+
 Standard input is always connected. The command gets a terminal when standard
 input and output are terminals.
 
@@ -72,6 +77,8 @@ not found; 128+N when signal N ended it.`,
 
   cutout run -p 8080:80 -- python3 -m http.server 80
 
+  cutout run --conf cutout.yaml -m 2g
+
   cutout run --no-net -v ./data:/data:ro --timeout 5m -- python3 /data/untrusted.py`,
 		Annotations:       map[string]string{failStatus: "125"},
 		ValidArgsFunction: completeRun,
@@ -80,12 +87,17 @@ not found; 128+N when signal N ended it.`,
 			if o.Image, o.Args, err = splitRunArgs(args, cmd.ArgsLenAtDash()); err != nil {
 				return err
 			}
+			if err = o.configure(cmd.Flags()); err != nil {
+				return usageError{err}
+			}
 			return a.run(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.SetInterspersed(false) // what follows IMAGE is the command's
+	f.Var(textFlag{&o.Conf, "FILE"}, "conf", "read what no flag says from a configuration in YAML")
+	cmd.MarkFlagFilename("conf", "yaml", "yml")
 	bindBoundary(cmd, &o.Boundary)
 	f.VarP(listFlag{&o.Env, "NAME[=VALUE]"}, "env", "e", "set a variable in the guest; without VALUE, to yours")
 	f.VarP(textFlag{&o.Dir, "DIR"}, "workdir", "w", "working directory in the guest")
@@ -155,7 +167,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	if o.Timeout < 0 {
 		return usageError{errors.New("--timeout must not be negative")}
 	}
-	o.Also = []config.Text{{Where: "the image's name", Text: o.Image}}
+	o.Also = append(o.Also, config.Text{Where: "the image's name", Text: o.Image})
 	for _, c := range o.Copies {
 		o.Also = append(o.Also, config.Text{Where: "--copy", Text: c})
 	}

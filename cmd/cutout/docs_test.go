@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/cutoutdev/cutout/internal/testnet"
+	"github.com/cutoutdev/cutout/test/script"
 )
 
 // TestDocumentedCommands runs every cutout run of the documentation where no
@@ -29,6 +30,7 @@ func TestDocumentedCommands(t *testing.T) {
 		os.Symlink(self, filepath.Join(dir, "cutout")), os.Mkdir(filepath.Join(dir, "docs"), 0o755),
 		os.WriteFile(filepath.Join(dir, ".api-key"), []byte("sk-live-4f9a2c5b7d8e9f00112233\n"), 0o600),
 		os.WriteFile(filepath.Join(dir, "pass"), []byte("#!/bin/sh\necho sk-live-4f9a2c5b7d8e9f00112233\n"), 0o755),
+		os.WriteFile(filepath.Join(dir, "cutout.yaml"), script.Example(t, "../../docs/configuration.md"), 0o644),
 		os.WriteFile(filepath.Join(dir, "README.md"), nil, 0o644), ca.WriteFile(filepath.Join(dir, "ca.pem")),
 	} {
 		if err != nil {

@@ -98,6 +98,7 @@ var modules = map[string]string{
 	"internal/guest/agent":    "github.com/creack/pty github.com/vishvananda/netlink",
 	"internal/source/keyring": "github.com/zalando/go-keyring",
 	"internal/source/age":     "filippo.io/age",
+	"internal/config":         "github.com/goccy/go-yaml",
 	"cmd/cutout":              "github.com/spf13/cobra github.com/spf13/pflag",
 }
 

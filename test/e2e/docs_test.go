@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/cutoutdev/cutout/test/script"
 )
 
 // elsewhere are commands of the documentation that this test does not run:
@@ -51,7 +53,7 @@ func TestDocs(t *testing.T) {
 				line := strings.ReplaceAll(c.line, "127.0.0.1:8443", w.upstreams["API"].Addr().String())
 				cmd := exec.Command("sh", "-c", line)
 				cmd.Dir = dir
-				cmd.Env = append(os.Environ(), "CUTOUT_HOME="+home, "API_KEY="+newValue(), "GITHUB_TOKEN="+newValue(), "PATH="+filepath.Join(dir, "shim")+":"+os.Getenv("PATH"))
+				cmd.Env = append(os.Environ(), "CUTOUT_HOME="+home, "API_KEY="+newValue(), "GITHUB_TOKEN="+newValue(), "HOME="+dir, "PATH="+filepath.Join(dir, "shim")+":"+os.Getenv("PATH"))
 				out, err := cmd.Output()
 				if exit, ok := err.(*exec.ExitError); ok {
 					t.Fatalf("%s: %v\n%s%s", c.line, err, out, exit.Stderr)
@@ -82,6 +84,8 @@ exec %[1]s run --connect-to api.example.com:443=%[2]s --tls-upstream-ca-cert %[3
 		os.WriteFile(filepath.Join(dir, "shim", "cutout"), []byte(shim), 0o755),
 		w.ca.WriteFile(filepath.Join(dir, "ca.pem")),
 		os.Mkdir(filepath.Join(dir, "docs"), 0o755),
+		os.WriteFile(filepath.Join(dir, "cutout.yaml"), script.Example(t, "../../docs/configuration.md"), 0o644),
+		os.WriteFile(filepath.Join(dir, ".api-key"), []byte(newValue()+"\n"), 0o600),
 		os.WriteFile(filepath.Join(dir, "README.md"), []byte("hello\n"), 0o644),
 		os.WriteFile(filepath.Join(dir, "docs", "a.md"), []byte("hello\n"), 0o644),
 	} {

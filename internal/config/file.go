@@ -1,0 +1,199 @@
+package config
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A File is what a file of --conf says. Its keys are the names of flags and
+// its texts what follows them, so there is one grammar; what belongs to a
+// secret stands below the secret. It refers to values and never holds one.
+// The schema of [Schema] is made of this type.
+type File struct {
+	Image   text `yaml:"image" doc:"the image, as cutout run takes it"`
+	Command list `yaml:"command" doc:"the command, a text for each argument"`
+
+	Secrets           map[string]FileSecret `yaml:"secrets" doc:"the secrets, each under the name of its variable"`
+	OnViolation       text                  `yaml:"on-violation" doc:"what to do with a placeholder that may not be swapped, for all secrets"`
+	Scrub             list                  `yaml:"scrub" doc:"[HOST=]MODE: how answers are searched for values; dangerous: lax, off"`
+	NoVerify          list                  `yaml:"tls-no-verify-upstream-for" doc:"dangerous: hosts whose certificate is not verified"`
+	AllowSharedSuffix list                  `yaml:"allow-shared-suffix" doc:"dangerous: *.SUFFIX that may be a host though anybody can own a name there"`
+
+	Env     map[string]*text `yaml:"env" doc:"variables of the guest; one without a value is taken from yours"`
+	Workdir text             `yaml:"workdir" doc:"working directory in the guest"`
+	User    text             `yaml:"user" doc:"USER[:GROUP] in the guest"`
+	Memory  text             `yaml:"memory" doc:"memory, 512m or 2g"`
+	CPUs    count            `yaml:"cpus" doc:"number of CPUs"`
+	Volume  list             `yaml:"volume" doc:"DIR:/PATH:ro: directories of which the guest gets a copy"`
+	Copy    list             `yaml:"copy" doc:"SRC:/DST: files and directories that are copied into the guest"`
+	Timeout text             `yaml:"timeout" doc:"end the sandbox when its command has run for this long, such as 5m"`
+	TTY     *bool            `yaml:"tty" doc:"whether the command gets a terminal; without it, as there is one"`
+	Quiet   *bool            `yaml:"quiet" doc:"no progress, notices and refusals on standard error"`
+
+	Net               text  `yaml:"net" doc:"what may be reached: public, private, host, all or none"`
+	NetRule           list  `yaml:"net-rule" doc:"ACTION[:DIRECTION]@TARGET[:PROTOCOL[:PORTS]]; the first that matches decides"`
+	NetDefault        text  `yaml:"net-default" doc:"allow or deny what no rule decides, in place of net"`
+	NetDefaultEgress  text  `yaml:"net-default-egress" doc:"the same for what the guest begins"`
+	NetDefaultIngress text  `yaml:"net-default-ingress" doc:"the same for what comes to published ports"`
+	Publish           list  `yaml:"publish" doc:"[BIND:]HOST:GUEST[/udp]: ports of the guest to publish on this machine"`
+	ConnectTo         list  `yaml:"connect-to" doc:"NAME:PORT=ADDR:PORT: serve a name from elsewhere"`
+	Nameservers       list  `yaml:"dns-nameserver" doc:"ADDR[:PORT] of resolvers in place of the host's"`
+	OnlyAllowed       *bool `yaml:"dns-only-allowed" doc:"resolve no names but those that rules and secrets name"`
+	Intercept         text  `yaml:"tls-intercept" doc:"which TLS connections to open: auto, all or off"`
+	Bypass            list  `yaml:"tls-bypass" doc:"hosts to which TLS connections are never opened"`
+	UpstreamCAs       list  `yaml:"tls-upstream-ca-cert" doc:"PEM files with certificates that are trusted too"`
+	UpstreamCAFor     list  `yaml:"tls-upstream-ca-cert-for" doc:"HOST=FILE: the same for one host"`
+	NoSnapshot        *bool `yaml:"no-snapshot" doc:"boot the machine, where it could start from one that has booted before"`
+	WeakCage          *bool `yaml:"weak-cage" doc:"dangerous: start even where QEMU cannot be confined"`
+}
+
+// A FileSecret is one secret of a [File].
+type FileSecret struct {
+	Source          text  `yaml:"source" doc:"where the value comes from, SCHEME:REF; without it, your variable of the secret's name. Never the value"`
+	Hosts           list  `yaml:"hosts" doc:"HOST[:PORT] that may get the value; none for a well-known credential"`
+	Placeholder     text  `yaml:"placeholder" doc:"what stands for the secret in the guest, or shaped"`
+	Surface         list  `yaml:"surface" doc:"where in a request the value may go"`
+	Scope           list  `yaml:"scope" doc:"METHOD PATH: which requests may carry the value"`
+	OnViolation     text  `yaml:"on-violation" doc:"what to do with a placeholder that may not be swapped"`
+	Exclusive       *bool `yaml:"exclusive" doc:"refuse requests to the hosts that carry another credential"`
+	AllowPlain      list  `yaml:"allow-plain" doc:"dangerous: hosts to which the value may go unencrypted"`
+	AllowUnverified list  `yaml:"allow-unverified" doc:"dangerous: hosts to which the value may go without proof of who they are"`
+	AllowAnyHost    *bool `yaml:"allow-any-host" doc:"dangerous: the host may be *, every server that the guest names"`
+	AllowShort      *bool `yaml:"allow-short" doc:"dangerous: the value may be shorter than 8 bytes; it is never searched for"`
+}
+
+// Merge adds to r what f says and no flag does. given reports whether a flag
+// was: it then replaces the key of its name, and of a secret or variable what
+// f says of that one under this word.
+func (f File) Merge(r *Run, given func(flag string) bool) {
+	for _, name := range keys(f.Secrets) {
+		f.Secrets[name].merge(name, &r.Rules)
+	}
+	if f.OnViolation != "" && !slices.ContainsFunc(r.OnViolation, func(s string) bool { return !strings.Contains(s, "=") }) {
+		r.OnViolation = append(r.OnViolation, string(f.OnViolation))
+	}
+	for _, name := range keys(f.Env) {
+		if slices.ContainsFunc(r.Env, func(e string) bool { n, _, _ := strings.Cut(e, "="); return n == name }) {
+			continue
+		}
+		e := name
+		if v := f.Env[name]; v != nil {
+			e += "=" + string(*v)
+		}
+		r.Env = append(r.Env, e)
+	}
+	if len(r.Args) == 0 {
+		r.Args = f.Command
+	}
+	if f.CPUs != 0 && !given("cpus") {
+		r.CPUs = int(f.CPUs)
+	}
+	for flag, set := range map[string]struct {
+		to   *string
+		from text
+	}{
+		"workdir": {&r.Dir, f.Workdir}, "user": {&r.User, f.User}, "memory": {&r.Memory, f.Memory}, "tls-intercept": {&r.Intercept, f.Intercept},
+	} {
+		if !given(flag) {
+			*set.to = cmp.Or(string(set.from), *set.to)
+		}
+	}
+	for flag, set := range map[string]struct {
+		to   *[]string
+		from list
+	}{
+		"scrub": {&r.Scrub, f.Scrub}, "tls-no-verify-upstream-for": {&r.NoVerify, f.NoVerify}, "allow-shared-suffix": {&r.AllowSharedSuffix, f.AllowSharedSuffix},
+		"volume": {&r.Volumes, f.Volume}, "publish": {&r.Published, f.Publish}, "net-rule": {&r.Network.Rules, f.NetRule}, "connect-to": {&r.ConnectTo, f.ConnectTo},
+		"dns-nameserver": {&r.Nameservers, f.Nameservers}, "tls-bypass": {&r.Bypass, f.Bypass},
+		"tls-upstream-ca-cert": {&r.UpstreamCAs, f.UpstreamCAs}, "tls-upstream-ca-cert-for": {&r.UpstreamCAFor, f.UpstreamCAFor},
+	} {
+		if !given(flag) && set.from != nil {
+			*set.to = set.from
+		}
+	}
+	for flag, set := range map[string]struct {
+		to   *bool
+		from *bool
+	}{"dns-only-allowed": {&r.OnlyAllowed, f.OnlyAllowed}, "weak-cage": {&r.WeakCage, f.WeakCage}} {
+		if !given(flag) && set.from != nil {
+			*set.to = *set.from
+		}
+	}
+	f.mergeProfile(&r.Network, given)
+}
+
+// mergeProfile: --net, --no-net and the defaults exclude each other, so one
+// of them as a flag replaces whichever of them the file has.
+func (f File) mergeProfile(n *Network, given func(flag string) bool) {
+	if slices.ContainsFunc([]string{"net", "no-net", "net-default", "net-default-egress", "net-default-ingress"}, given) {
+		return
+	}
+	n.Profile, n.Default = string(f.Net), string(f.NetDefault)
+	n.DefaultEgress, n.DefaultIngress = string(f.NetDefaultEgress), string(f.NetDefaultIngress)
+}
+
+// merge writes the secret as flags would.
+func (s FileSecret) merge(name string, r *Rules) {
+	begins := func(texts []string, with string) bool {
+		return slices.ContainsFunc(texts, func(t string) bool { return t == name || with != "" && strings.HasPrefix(t, name+with) })
+	}
+	if !begins(r.Secrets, "=") && !begins(r.Secrets, "@") {
+		flag := name
+		if s.Source != "" {
+			flag += "=" + string(s.Source)
+		}
+		if s.Hosts != nil {
+			flag += "@" + strings.Join(s.Hosts, ",")
+		}
+		r.Secrets = append(r.Secrets, flag)
+	}
+	add := func(to *[]string, with string, texts ...string) {
+		if begins(*to, with) {
+			return
+		}
+		for _, t := range texts {
+			*to = append(*to, name+with+t)
+		}
+	}
+	one := func(t text) []string {
+		if t == "" {
+			return nil
+		}
+		return []string{string(t)}
+	}
+	add(&r.Placeholders, "=", one(s.Placeholder)...)
+	add(&r.Surfaces, "=", s.Surface...)
+	add(&r.Scopes, "=", s.Scope...)
+	add(&r.OnViolation, "=", one(s.OnViolation)...)
+	add(&r.AllowPlain, "@", s.AllowPlain...)
+	add(&r.AllowUnverified, "@", s.AllowUnverified...)
+	for to, on := range map[*[]string]*bool{&r.Exclusive: s.Exclusive, &r.AllowAnyHost: s.AllowAnyHost, &r.AllowShort: s.AllowShort} {
+		if on != nil && *on {
+			add(to, "", "") // the name alone
+		}
+	}
+}
+
+// Deadline returns the file's timeout, 0 if it has none.
+func (f File) Deadline() (time.Duration, error) {
+	if f.Timeout == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(string(f.Timeout))
+	if err != nil || d < 0 {
+		return 0, hinted("timeout: it is not a duration", "write 90s, 5m or 2h")
+	}
+	return d, nil
+}
+
+// runs reports whether reading its values would run a command.
+func (f File) runs() bool {
+	for _, s := range f.Secrets {
+		if strings.HasPrefix(string(s.Source), "exec:") {
+			return true
+		}
+	}
+	return false
+}
