@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
 	"github.com/cutoutdev/cutout/internal/netstack"
 	"github.com/cutoutdev/cutout/internal/netstack/netstacktest"
 )
@@ -412,6 +414,13 @@ func TestMalformedFrames(t *testing.T) {
 			b[14+20+6]++
 			return b
 		},
+		"TTL 0":          edit(func(ip []byte) { ip[8] = 0; checksummed(ip) }),
+		"a source route": func(g *netstacktest.Guest) []byte { return g.Ethernet(sourceRouted(good(g)[14:])) },
+		"hop limit 0": func(g *netstacktest.Guest) []byte {
+			b := g.Ethernet(netstacktest.TCP(at(guest6, 999), server6, 1, 0, syn))
+			b[14+7] = 0
+			return b
+		},
 		"solicitation from afar": func(g *netstacktest.Guest) []byte {
 			p := netstacktest.ICMP(guest6, gw6, append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, gw6.AsSlice()...))
 			p[7] = 64
@@ -460,6 +469,23 @@ func TestMalformedFrames(t *testing.T) {
 			t.Fatal("the link goes on after its end")
 		}
 	})
+}
+
+// checksummed sets the checksum of an IPv4 header.
+func checksummed(ip []byte) {
+	h := header.IPv4(ip)
+	h.SetChecksum(0)
+	h.SetChecksum(^h.CalculateChecksum())
+}
+
+// sourceRouted is an IPv4 packet that asks to go another way.
+func sourceRouted(ip []byte) []byte {
+	option := []byte{131, 7, 4, 192, 0, 2, 1, 0}
+	out := append(append(append([]byte(nil), ip[:20]...), option...), ip[20:]...)
+	out[0] += byte(len(option) / 4)
+	binary.BigEndian.PutUint16(out[2:], uint16(len(out)))
+	checksummed(out)
+	return out
 }
 
 // Overlapping fragments must not turn into a packet that no rule saw.

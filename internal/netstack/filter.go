@@ -119,6 +119,9 @@ func (f *filter) judge4(b []byte) pass {
 	if !ip.IsValid(len(ip)) || ip.HeaderLength() < header.IPv4MinimumSize {
 		return f.drop(Malformed)
 	}
+	if ip.TTL() == 0 { // RFC 791: to be destroyed
+		return f.drop(Malformed)
+	}
 	ip = ip[:ip.TotalLength()]
 	src, dst := netip.AddrFrom4(ip.SourceAddress().As4()), netip.AddrFrom4(ip.DestinationAddress().As4())
 	if !f.guest4.IsValid() || src != f.guest4 {
@@ -131,6 +134,10 @@ func (f *filter) judge4(b []byte) pass {
 	}
 	if dst == f.guest4 || dst.IsUnspecified() {
 		return f.drop(Destination)
+	}
+	if ip.HeaderLength() > header.IPv4MinimumSize {
+		// Source routes and records of them, RFC 7126. No client sends options.
+		return f.refuse(Protocol, p.raw, noProtocol)
 	}
 	switch ip.TransportProtocol() {
 	case header.TCPProtocolNumber:
@@ -220,6 +227,9 @@ func (f *filter) judgeEcho(p packet) pass {
 func (f *filter) judge6(b []byte) pass {
 	ip := header.IPv6(b[ethernetLen:])
 	if !ip.IsValid(len(ip)) {
+		return f.drop(Malformed)
+	}
+	if ip.HopLimit() == 0 {
 		return f.drop(Malformed)
 	}
 	ip = ip[:header.IPv6MinimumSize+int(ip.PayloadLength())]
