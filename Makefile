@@ -49,7 +49,7 @@ vm-test:
 
 # The corpus, one line for each probe.
 attack:
-	cd test/attack && $(GO) test -trimpath -count=1 -timeout 5m
+	cd test/attack && $(GO) test -trimpath -count=1 -parallel 4 -timeout 5m
 
 # Shows that the corpus notices each check that is taken out. Slow.
 mutate:

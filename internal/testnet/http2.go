@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -62,17 +63,23 @@ var ErrGoAway = errors.New("connection refused by GOAWAY")
 // zero, and the text of all fields and data of the stream, interim heads and
 // trailers too; the error says why the stream did not end properly.
 func (f *HTTP2) Answer(id uint32) (status int, text string, err error) {
+	var all strings.Builder
+	status, err = f.answer(id, &all)
+	return status, all.String(), err
+}
+
+func (f *HTTP2) answer(id uint32, text *strings.Builder) (status int, err error) {
 	for {
 		frame, err := f.ReadFrame()
 		if err != nil {
-			return status, text, err
+			return status, err
 		}
 		if s, ok := frame.(*http2.SettingsFrame); ok && !s.IsAck() {
 			f.WriteSettingsAck()
 		}
 		if frame.Header().StreamID != id {
 			if _, ok := frame.(*http2.GoAwayFrame); ok {
-				return status, text, ErrGoAway
+				return status, ErrGoAway
 			}
 			continue
 		}
@@ -83,11 +90,11 @@ func (f *HTTP2) Answer(id uint32) (status int, text string, err error) {
 				status, _ = strconv.Atoi(code)
 			}
 			for _, h := range x.Fields {
-				text += h.Name + ": " + h.Value + "\n"
+				text.WriteString(h.Name + ": " + h.Value + "\n")
 			}
 			ended = x.StreamEnded()
 		case *http2.DataFrame:
-			text += string(x.Data())
+			text.Write(x.Data())
 			if n := uint32(len(x.Data())); n > 0 {
 				f.WriteWindowUpdate(0, n)
 				if !x.StreamEnded() {
@@ -96,10 +103,10 @@ func (f *HTTP2) Answer(id uint32) (status int, text string, err error) {
 			}
 			ended = x.StreamEnded()
 		case *http2.RSTStreamFrame:
-			return status, text, fmt.Errorf("stream reset: %v", x.ErrCode)
+			return status, fmt.Errorf("stream reset: %v", x.ErrCode)
 		}
 		if ended {
-			return status, text, nil
+			return status, nil
 		}
 	}
 }

@@ -39,6 +39,13 @@ func (r *Routes) Dial(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
 	return new(net.Dialer).DialContext(ctx, "tcp", real.String())
 }
 
+// Note remembers a dst that somebody else opened a socket to.
+func (r *Routes) Note(dst netip.AddrPort) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dialed = append(r.dialed, dst)
+}
+
 // Dialed returns what was dialled so far.
 func (r *Routes) Dialed() []netip.AddrPort {
 	r.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -147,10 +148,21 @@ func (f *frames) outcome(id uint32) outcome {
 
 // forms are those in which V must not reach the guest.
 func forms() []string {
-	out := []string{V}
+	var percent, entities, escapes strings.Builder
+	for _, c := range []byte(V) {
+		fmt.Fprintf(&percent, "%%%02x", c)
+		fmt.Fprintf(&entities, "&#%d;", c)
+		fmt.Fprintf(&escapes, `\u%04x`, c)
+	}
+	out := []string{
+		V, hex.EncodeToString([]byte(V)), strings.ToUpper(hex.EncodeToString([]byte(V))),
+		percent.String(), strings.ToUpper(percent.String()), entities.String(), escapes.String(),
+	}
 	for i := range 3 {
-		s := base64.RawStdEncoding.EncodeToString([]byte(strings.Repeat("x", i) + V))
-		out = append(out, s[4:len(s)-4])
+		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			s := enc.EncodeToString([]byte(strings.Repeat("x", i) + V))
+			out = append(out, s[4:len(s)-4])
+		}
 	}
 	return out
 }

@@ -4,16 +4,20 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/cutoutdev/cutout/internal/netstack"
 	"github.com/cutoutdev/cutout/internal/netstack/netstacktest"
 )
 
-// A10, E2: what a guest may say below TCP.
+// A10, A19, E2: what a guest may say below TCP.
 var sectionPackets = append(append([]probe{
-	{entry: "E2", name: "a frame of length 0, then one that ends early", run: torn, want: want{status: []int{0, 200}, value: false}, only: "h1"},
+	{entry: "E2", name: "a frame of length 0, then one that ends early", run: torn, want: unanswered, only: "h1"},
 }, datagrams()...), badFrames()...)
 
 // datagrams are A10: what clients try before TCP. Each is answered by ICMP,
@@ -68,53 +72,183 @@ func quotes(frame, packet []byte) bool {
 	return false
 }
 
-// badFrames are E2: each is counted and dropped, and reaches nobody.
+// badFrames are A19 and E2: each is dropped, counted for its cause and reaches
+// nobody.
 func badFrames() []probe {
-	syn := func() []byte {
-		return netstacktest.TCP(netip.AddrPortFrom(netstacktest.Guest4.Addr(), 4000), netip.AddrPortFrom(strayAddr, 443), 1, 0, 2)
-	}
-	sum := func(ip []byte) []byte { // of an IPv4 header, anew
-		ip[10], ip[11] = 0, 0
-		var n uint32
-		for i := 0; i < int(ip[0]&15)*4; i += 2 {
-			n += uint32(binary.BigEndian.Uint16(ip[i:]))
+	me4, me6, stray6 := netstacktest.Guest4.Addr(), netstacktest.Guest6.Addr(), netip.MustParseAddr("2606:2800::34")
+	port := func(a netip.Addr, n uint16) netip.AddrPort { return netip.AddrPortFrom(a, n) }
+	// Port 80 is dialled as soon as the SYN is decided on.
+	syn := func() []byte { return netstacktest.TCP(port(me4, 4000), port(strayAddr, 80), 1, 0, 2) }
+	syn6 := func() []byte { return netstacktest.TCP(port(me6, 4000), port(stray6, 80), 1, 0, 2)[40:] }
+	changed := func(p []byte, change func([]byte)) []byte { change(p); return p }
+	ether := func(b *boundary, packets ...[]byte) (out [][]byte) {
+		for _, p := range packets {
+			out = append(out, b.Guest.Ethernet(p))
 		}
-		n = n>>16 + n&0xffff
-		binary.BigEndian.PutUint16(ip[10:], ^uint16(n+n>>16))
-		return ip
+		return out
 	}
+	packets := func(p ...[]byte) func(*boundary) [][]byte {
+		return func(b *boundary) [][]byte { return ether(b, p...) }
+	}
+	chain := func(headers ...byte) []byte { // of eight bytes each, before a SYN
+		var p []byte
+		for i := range headers {
+			next := byte(6)
+			if i+1 < len(headers) {
+				next = headers[i+1]
+			}
+			p = append(p, next, 0, 1, 4, 0, 0, 0, 0)
+		}
+		return netstacktest.IP(me6, stray6, headers[0], append(p, syn6()...))
+	}
+	stranger := net.HardwareAddr{2, 0, 0, 0, 0, 9}
 	var out []probe
 	for _, x := range []struct {
-		name  string
-		frame func(b *boundary) []byte
+		entry, name string
+		cause       netstack.Cause
+		frames      func(b *boundary) [][]byte
 	}{
-		{"a runt", func(b *boundary) []byte { return b.Guest.Ethernet(nil)[:13] }},
-		{"half an IP header", func(b *boundary) []byte { return b.Guest.Ethernet(syn()[:11]) }},
-		{"a length beyond the frame", func(b *boundary) []byte { p := syn(); p[2] = 0xff; return b.Guest.Ethernet(sum(p)) }},
-		{"a header shorter than its least", func(b *boundary) []byte { p := syn(); p[0] = 0x44; return b.Guest.Ethernet(p) }},
-		{"a wrong checksum of IP", func(b *boundary) []byte { p := syn(); p[10] ^= 0xff; return b.Guest.Ethernet(p) }},
-		{"a wrong checksum of TCP", func(b *boundary) []byte { p := syn(); p[36] ^= 0xff; return b.Guest.Ethernet(p) }},
-		{"IP version 9", func(b *boundary) []byte { p := syn(); p[0] = 0x95; return b.Guest.Ethernet(p) }},
-		{"half an IPv6 header", func(b *boundary) []byte {
-			return b.Guest.Ethernet(netstacktest.IP(netstacktest.Guest6.Addr(), netip.MustParseAddr("2606:2800::34"), 6, nil)[:30])
+		{"E2", "a runt", netstack.Malformed, func(b *boundary) [][]byte { return [][]byte{b.Guest.Ethernet(nil)[:13]} }},
+		{"E2", "half an IP header", netstack.Malformed, packets(syn()[:11])},
+		{"E2", "a length beyond the frame", netstack.Malformed, packets(resum(changed(syn(), func(p []byte) { p[2] = 0xff })))},
+		{"E2", "a header shorter than its least", netstack.Malformed, packets(changed(syn(), func(p []byte) { p[0] = 0x44 }))},
+		{"E2", "a wrong checksum of IP", netstack.Malformed, packets(changed(syn(), func(p []byte) { p[10] ^= 0xff }))},
+		{"E2", "a wrong checksum of TCP", netstack.Malformed, packets(changed(syn(), func(p []byte) { p[36] ^= 0xff }))},
+		{"E2", "a wrong checksum of UDP", netstack.Checksum, packets(changed(netstacktest.UDP(port(me4, 4000), port(strayAddr, 4000), []byte("hello")), func(p []byte) { p[26] ^= 0xff }))},
+		{"E2", "no checksum of UDP over IPv6", netstack.Checksum, packets(changed(netstacktest.UDP(port(me6, 4000), port(stray6, 4000), []byte("hello")), func(p []byte) { p[46], p[47] = 0, 0 }))},
+		{"E2", "IP version 9", netstack.Malformed, packets(changed(syn(), func(p []byte) { p[0] = 0x95 }))},
+		{"E2", "TTL 0", netstack.Malformed, packets(resum(changed(syn(), func(p []byte) { p[8] = 0 })))},
+		{"E2", "hop limit 0", netstack.Malformed, packets(changed(netstacktest.IP(me6, stray6, 6, syn6()), func(p []byte) { p[7] = 0 }))},
+		{"E2", "a loose source route", netstack.Protocol, packets(options(syn(), 131, 7, 4, 93, 184, 216, 99, 0))},
+		{"E2", "a strict source route", netstack.Protocol, packets(options(syn(), 137, 7, 4, 93, 184, 216, 99, 0))},
+		{"E2", "a record of the route", netstack.Protocol, packets(options(syn(), 7, 7, 4, 0, 0, 0, 0, 0))},
+		{"E2", "options without end", netstack.Protocol, packets(options(syn(), 7, 255, 1, 1))},
+		{"E2", "fragments that overlap", netstack.Malformed, packets(fragment(syn(), 0, 16, true), fragment(syn(), 8, 20, false))},
+		{"E2", "a fragment inside another", netstack.Malformed, packets(fragment(syn(), 0, 16, true), fragment(syn(), 8, 16, true), fragment(syn(), 16, 20, false))},
+		{"E2", "a fragment beyond 64 KB", netstack.Malformed, packets(resum(changed(fragment(syn(), 0, 20, false), func(p []byte) { p[6], p[7] = 0x1f, 0xff })))},
+		{"E2", "fragments that overlap, IPv6", netstack.Malformed, packets(fragment6(syn6(), 0, 16, true), fragment6(syn6(), 8, 20, false))},
+		{"E2", "half an IPv6 header", netstack.Malformed, packets(netstacktest.IP(me6, stray6, 6, nil)[:30])},
+		{"E2", "hop-by-hop options", netstack.Protocol, packets(chain(0))},
+		{"E2", "destination options", netstack.Protocol, packets(chain(60))},
+		{"E2", "a routing header", netstack.Protocol, packets(chain(43))},
+		{"E2", "twenty headers", netstack.Protocol, packets(chain(60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60))},
+		{"E2", "a header behind a fragment's", netstack.Protocol, packets(chain(44, 60))},
+		{"E2", "a mobility header", netstack.Protocol, packets(chain(135))},
+		{"E2", "an unknown header", netstack.Protocol, packets(chain(253))},
+		{"A19", "another MAC", netstack.SourceMAC, func(b *boundary) [][]byte {
+			f := b.Guest.Ethernet(syn())
+			copy(f[6:], stranger)
+			return [][]byte{f}
 		}},
-		{"a chain of IPv6 headers", func(b *boundary) []byte {
-			return b.Guest.Ethernet(netstacktest.IP(netstacktest.Guest6.Addr(), netip.MustParseAddr("2606:2800::34"), 0, append([]byte{43}, make([]byte, 63)...)))
+		{"A19", "another address", netstack.SourceAddress, packets(netstacktest.TCP(netip.MustParseAddrPort("10.99.0.77:4000"), port(strayAddr, 80), 1, 0, 2))},
+		{"A19", "another address, IPv6", netstack.SourceAddress, packets(netstacktest.TCP(netip.MustParseAddrPort("[fd99::77]:4000"), port(stray6, 80), 1, 0, 2))},
+		{"A19", "the gateway's address", netstack.SourceAddress, packets(netstacktest.TCP(port(netstacktest.Gateway4, 4000), port(strayAddr, 80), 1, 0, 2))},
+		{"A19", "ARP: the gateway is here", netstack.Neighbor, func(*boundary) [][]byte {
+			return [][]byte{netstacktest.ARP(2, netstack.DefaultGuestMAC, netstacktest.Gateway4, netstack.DefaultGatewayMAC, netstacktest.Gateway4)}
 		}},
+		{"A19", "ARP: the guest's address is with a stranger", netstack.SourceMAC, func(*boundary) [][]byte {
+			return [][]byte{netstacktest.ARP(2, stranger, me4, netstack.DefaultGatewayMAC, netstacktest.Gateway4)}
+		}},
+		{"A19", "ARP: who is the neighbour", netstack.Neighbor, func(*boundary) [][]byte {
+			return [][]byte{netstacktest.ARP(1, netstack.DefaultGuestMAC, me4, make(net.HardwareAddr, 6), netip.MustParseAddr("10.99.0.3"))}
+		}},
+		{"A19", "ND: the gateway is here", netstack.Neighbor, packets(netstacktest.ICMP(me6, netstacktest.Gateway6, append(append([]byte{136, 0, 0, 0, 0xa0, 0, 0, 0}, netstacktest.Gateway6.AsSlice()...), 2, 1, 2, 0, 0, 0, 0, 2)))},
+		{"A19", "ND: a router", netstack.Neighbor, packets(netstacktest.ICMP(me6, netip.MustParseAddr("ff02::1"), make134()))},
+		{"A19", "ND: a redirect", netstack.Neighbor, packets(netstacktest.ICMP(me6, netstacktest.Gateway6, append(append([]byte{137, 0, 0, 0, 0, 0, 0, 0}, stray6.AsSlice()...), stray6.AsSlice()...)))},
+		{"A19", "DHCP: an offer", netstack.Datagram, packets(netstacktest.UDP(port(me4, 67), netip.MustParseAddrPort("255.255.255.255:68"), make([]byte, 300)))},
+		{"A19", "DHCPv6: an advertisement", netstack.Datagram, packets(netstacktest.UDP(port(me6, 547), netip.MustParseAddrPort("[ff02::1:2]:546"), make([]byte, 100)))},
 	} {
-		out = append(out, probe{entry: "E2", name: x.name, only: "h1", want: substituted, run: func(b *boundary) outcome {
-			b.Guest.SendFrame(x.frame(b))
-			o := connect(target{}, "good.test")(b) // behind it on the cable
-			if b.Dialed(strayAddr) {
-				return outcome{err: errors.New("it was taken for a SYN")}
+		out = append(out, probe{entry: x.entry, name: x.name, only: "h1", want: substituted, run: func(b *boundary) outcome {
+			if !listening(b, stray6) {
+				return outcome{err: errors.New("nobody is there to be reached")}
 			}
-			if n := b.Stack.Counters().Dropped; len(n) == 0 {
-				return outcome{err: errors.New("nothing was counted")}
+			before := b.Stack.Counters().Dropped[x.cause]
+			for _, f := range x.frames(b) {
+				b.Guest.SendFrame(f)
+			}
+			o := connect(target{}, "good.test")(b) // behind it on the cable
+			if b.Dialed(strayAddr) || b.Dialed(stray6) {
+				return outcome{err: errors.New("it has reached somebody")}
+			}
+			if n := b.Stack.Counters().Dropped[x.cause] - before; n == 0 {
+				return outcome{err: fmt.Errorf("it was not counted as %s: %v", x.cause, b.Stack.Counters().Dropped)}
+			}
+			return o
+		}})
+	}
+	for name, frames := range map[string]func(*boundary) [][]byte{
+		"a SYN in order":                     packets(syn()),
+		"a SYN in fragments that fit":        packets(fragment(syn(), 0, 16, true), fragment(syn(), 16, 20, false)),
+		"a SYN in fragments, IPv6":           packets(fragment6(syn6(), 0, 16, true), fragment6(syn6(), 16, 20, false)),
+		"a SYN in fragments, last one first": packets(fragment(syn(), 16, 20, false), fragment(syn(), 0, 16, true)),
+	} {
+		out = append(out, probe{entry: "E2", name: name, only: "h1", want: substituted, run: func(b *boundary) outcome {
+			for _, f := range frames(b) {
+				b.Guest.SendFrame(f)
+			}
+			o := connect(target{}, "good.test")(b)
+			if !b.Dialed(strayAddr) && !b.Dialed(stray6) {
+				return outcome{err: errors.New("it was not taken for one")}
 			}
 			return o
 		}})
 	}
 	return out
+}
+
+// listening reports whether the addresses that no packet of badFrames may
+// reach can be reached.
+func listening(b *boundary, stray6 netip.Addr) bool {
+	b.Routes.Set(netip.AddrPortFrom(stray6, 80), b.Plain.Addr())
+	return b.Plain.Addr().IsValid()
+}
+
+// make134 is a router advertisement, RFC 4861 §4.2.
+func make134() []byte { return append([]byte{134, 0, 0, 0, 64, 0, 0xff, 0xff}, make([]byte, 8)...) }
+
+// resum corrects the checksum of an IPv4 header.
+func resum(ip []byte) []byte {
+	ip[10], ip[11] = 0, 0
+	var n uint32
+	for i := 0; i < int(ip[0]&15)*4; i += 2 {
+		n += uint32(binary.BigEndian.Uint16(ip[i:]))
+	}
+	for n > 0xffff {
+		n = n>>16 + n&0xffff
+	}
+	binary.BigEndian.PutUint16(ip[10:], ^uint16(n))
+	return ip
+}
+
+// options puts options, of a length that four divides, into an IPv4 packet.
+func options(ip []byte, opts ...byte) []byte {
+	out := append(append(slices.Clone(ip[:20]), opts...), ip[20:]...)
+	out[0] += byte(len(opts) / 4)
+	binary.BigEndian.PutUint16(out[2:], uint16(len(out)))
+	return resum(out)
+}
+
+// fragment is a part of an IPv4 packet's payload.
+func fragment(ip []byte, from, to int, more bool) []byte {
+	out := append(slices.Clone(ip[:20]), ip[20+from:20+to]...)
+	binary.BigEndian.PutUint16(out[2:], uint16(len(out)))
+	binary.BigEndian.PutUint16(out[4:], 77)
+	offset := uint16(from / 8)
+	if more {
+		offset |= 1 << 13
+	}
+	binary.BigEndian.PutUint16(out[6:], offset)
+	return resum(out)
+}
+
+// fragment6 is a part of a TCP segment to stray6 over IPv6.
+func fragment6(segment []byte, from, to int, more bool) []byte {
+	head := []byte{6, 0, 0, 0, 0, 0, 0, 77}
+	binary.BigEndian.PutUint16(head[2:], uint16(from))
+	if more {
+		head[3] |= 1
+	}
+	return netstacktest.IP(netstacktest.Guest6.Addr(), netip.MustParseAddr("2606:2800::34"), 44, append(head, segment[from:to]...))
 }
 
 // torn breaks the framing of the cable itself: the boundary ends, or goes on,

@@ -50,6 +50,11 @@ var sectionA = append([]probe{
 	{entry: "A7", name: "an alias does not pin its target", run: alias("evil.test"), want: forbidden(policy.NotPinned)},
 	{entry: "A12", name: "another port", run: connect(target{Port: 8443}, "good.test:8443"), want: forbidden(policy.HostNotAllowed)},
 	{
+		entry: "A13", name: "verification is off, the secret insists", run: connect(target{}, "good.test"),
+		want:   forbidden(policy.UpstreamUnverified),
+		change: func(b *boundary) { selfSigned(b); noVerify(b) },
+	},
+	{
 		entry: "A14", name: "the guest brings a root of its own", change: foreignRoot, run: connect(target{}, "good.test"),
 		want: forbidden(policy.UpstreamUnverified),
 	},
@@ -58,9 +63,9 @@ var sectionA = append([]probe{
 		run: bytesToGood("CONNECT good.test:443 HTTP/1.1\r\nHost: good.test:443\r\n\r\n"), want: forbidden(policy.Tunnelled),
 	},
 	{entry: "A15", name: "CONNECT through a proxy of the guest's", run: tunnelled, want: forbidden(policy.Tunnelled)},
-	{entry: "A16", name: "a hello in one-byte segments", run: fragmented, want: substituted},
-	{entry: "A16", name: "half a hello, then silence", run: halfHello, want: unanswered, only: "h1"},
-	{entry: "A16", name: "garbage in a TLS record", run: garbage, want: unanswered, only: "h1"},
+	{entry: "A16", name: "a hello in one-byte segments", run: wrapped(func(c net.Conn) net.Conn { return slow{c} }), want: substituted},
+	{entry: "A16", name: "half a hello, then silence", run: greeted("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), want: refusedHello(policy.MalformedRequest), only: "h1", check: nothingSent},
+	{entry: "A16", name: "garbage in a TLS record", run: greeted("\x16\x03\x01\x00\x10" + strings.Repeat("\xff", 16) + P), want: refusedHello(policy.MalformedRequest), only: "h1", check: nothingSent},
 	{entry: "A17", name: "TLS 1.1", run: connect(target{TLS: &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}}, "good.test"), want: unanswered},
 	{entry: "A17", name: "TLS 1.2", run: connect(target{TLS: &tls.Config{MaxVersion: tls.VersionTLS12}}, "good.test"), want: substituted},
 	{entry: "A18", name: "one address for two names", change: shared, run: connect(target{}, "evil.test"), want: misdirected},
@@ -124,29 +129,48 @@ func ownResolver(network string) func(*boundary) outcome {
 // answers are A5: addresses that a name must not have.
 func answers() []probe {
 	var out []probe
-	for _, a := range []string{"127.0.0.1", "169.254.169.254", "10.0.0.1", "fd00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001::1", "0.0.0.0", "192.168.1.1", "100.64.0.1"} {
+	for _, a := range []string{
+		"127.0.0.1", "169.254.169.254", "10.0.0.1", "fd00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001::1",
+		"0.0.0.0", "192.168.1.1", "100.64.0.1", ownAddr.String(), own6Addr.String(), "64:ff9b::c623:1a60", "fd00:ec2::254", "168.63.129.16",
+	} {
 		addr := netip.MustParseAddr(a)
-		out = append(out, probe{entry: "A5", name: "good.test is at " + a, want: unanswered, run: func(b *boundary) outcome {
-			b.DNS.Set("good.test", testnet.Record{Addrs: []netip.Addr{addr}})
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			if got, err := b.Guest.Resolve(ctx, "good.test"); err == nil {
-				return outcome{status: -1, err: fmt.Errorf("the guest is told %v", got)}
-			}
-			o := connect(target{}, "good.test")(b)
-			if b.Dialed(addr) {
-				o.status = -1
-			}
-			return o
-		}}, probe{entry: "A5", name: "straight to " + a, want: unanswered, run: func(b *boundary) outcome {
-			o := connect(target{Addr: addr}, "good.test")(b)
-			if b.Dialed(addr) || b.Dialed(addr.Unmap()) {
-				o.status = -1
-			}
-			return o
-		}})
+		change := func(b *boundary) { // a public address may be this machine's own
+			b.Config.Network.Local = func(x netip.Addr) bool { return x == ownAddr || x == own6Addr }
+			b.Routes.Set(netip.AddrPortFrom(addr, 443), b.Good.Addr()) // there is somebody to be reached
+		}
+		out = append(out, probe{
+			entry: "A5", name: "good.test is at " + a, want: want{status: []int{0}, reason: policy.AddressDenied}, change: change,
+			run: func(b *boundary) outcome {
+				b.DNS.Set("good.test", testnet.Record{Addrs: []netip.Addr{addr}})
+				ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				defer cancel()
+				if got, err := b.Guest.Resolve(ctx, "good.test"); err == nil {
+					return outcome{status: -1, err: fmt.Errorf("the guest is told %v", got)}
+				}
+				return b.undialled(addr, connect(target{}, "good.test")(b))
+			},
+		}, probe{
+			entry: "A5", name: "straight to " + a, want: unanswered, change: change,
+			run: func(b *boundary) outcome {
+				return b.undialled(addr, connect(target{Addr: addr}, "good.test")(b))
+			},
+		})
 	}
 	return out
+}
+
+// Public addresses that are this machine's own in A5.
+var (
+	ownAddr  = netip.MustParseAddr("198.35.26.96")
+	own6Addr = netip.MustParseAddr("2620:0:860::1")
+)
+
+// undialled is o, unless addr was dialled.
+func (b *boundary) undialled(addr netip.Addr, o outcome) outcome {
+	if b.Dialed(addr) || b.Dialed(addr.Unmap()) {
+		return outcome{status: -1, err: fmt.Errorf("%s was dialled", addr)}
+	}
+	return o
 }
 
 func alias(name string) func(*boundary) outcome {
@@ -226,20 +250,11 @@ func foreignRoot(b *boundary) {
 // tunnelled reaches good.test through a proxy that the guest chose: the TLS
 // inside is not seen, and nothing is substituted.
 func tunnelled(b *boundary) outcome {
-	raw := must(testnet.StartRaw(testnet.RawConfig{Serve: func(c net.Conn) {
-		buf := make([]byte, 4096)
-		c.Read(buf)
-		io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
-		up, err := net.Dial("tcp", b.Good.Addr().String())
-		if err != nil {
-			return
-		}
-		defer up.Close()
-		go io.Copy(up, c)
-		io.Copy(c, up)
-	}}))
-	b.T.Cleanup(func() { raw.Close() })
-	b.Routes.Set(netip.AddrPortFrom(evilAddr, 3128), raw.Addr())
+	b.proxied(func(c net.Conn) bool {
+		c.Read(make([]byte, 4096))
+		_, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+		return err == nil
+	})
 	c, err := b.Dial(target{Addr: evilAddr, Port: 3128})
 	if err != nil {
 		return outcome{err: err}
@@ -248,9 +263,8 @@ func tunnelled(b *boundary) outcome {
 	if o := b.raw(c, "CONNECT good.test:443 HTTP/1.1\r\nHost: good.test:443\r\n\r\n", 1)[0]; o.status != 200 {
 		return o
 	}
-	alpn := map[string][]string{"h1": {"http/1.1"}, "h2": {"h2"}}[b.Protocol]
-	conn := tls.Client(c, &tls.Config{ServerName: "good.test", RootCAs: b.CA.Pool(), NextProtos: alpn})
-	if err := conn.Handshake(); err != nil {
+	conn, err := clientTLS(c, "good.test", b.CA.Pool(), b.Protocol)
+	if err != nil {
 		return outcome{err: err}
 	}
 	return b.request(conn, "GET", "/echo", "good.test", "Authorization", bearer)
@@ -266,38 +280,6 @@ func (s slow) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
-}
-
-func fragmented(b *boundary) outcome {
-	c, err := b.Dial(target{})
-	if err != nil {
-		return outcome{err: err}
-	}
-	defer c.Close()
-	alpn := map[string][]string{"h1": {"http/1.1"}, "h2": {"h2"}}[b.Protocol]
-	conn := tls.Client(slow{c}, &tls.Config{ServerName: "good.test", InsecureSkipVerify: true, NextProtos: alpn})
-	if err := conn.Handshake(); err != nil {
-		return outcome{err: err}
-	}
-	return b.request(conn, "GET", "/echo", "good.test", "Authorization", bearer)
-}
-
-func halfHello(b *boundary) outcome {
-	c, err := b.Dial(target{})
-	if err != nil {
-		return outcome{err: err}
-	}
-	defer c.Close()
-	return b.raw(c, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 1)[0]
-}
-
-func garbage(b *boundary) outcome {
-	c, err := b.Dial(target{})
-	if err != nil {
-		return outcome{err: err}
-	}
-	defer c.Close()
-	return b.raw(c, "\x16\x03\x01\x00\x10"+strings.Repeat("\xff", 16)+P, 1)[0]
 }
 
 // shared puts good.test and evil.test on one address.

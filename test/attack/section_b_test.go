@@ -3,6 +3,7 @@ package attack
 import (
 	"fmt"
 	"io"
+	"net/http"
 	"strings"
 
 	"github.com/cutoutdev/cutout/internal/policy"
@@ -40,6 +41,26 @@ var sectionB = append([]probe{
 	{entry: "B11", name: "Content-Length in a trailer", run: broken("0\r\nContent-Length: 5\r\n\r\n"), want: want{status: []int{0, 400}, value: true}, only: "h1", check: incomplete},
 	{entry: "B12", name: "TRACE", run: ask("TRACE", "/echo", "good.test", "Authorization", bearer), want: forbidden(policy.TraceMethod)},
 	{entry: "B12", name: "TRACK", run: ask("TRACK", "/echo", "good.test", "Authorization", bearer), want: forbidden(policy.TraceMethod)},
+	{
+		entry: "B18", name: "fields of one hop end here", only: "h1", want: substituted,
+		run: ask("GET", "/echo", "good.test", "Authorization", bearer, "Proxy-Authorization", "Basic bWluZQ==", "Connection", "X-Mine", "X-Mine", "bWluZQ=="),
+		check: func(b *boundary) error {
+			if got := b.Received(); strings.Contains(got, "bWluZQ==") {
+				return fmt.Errorf("a field of the guest's hop went on: %s", got)
+			}
+			return nil
+		},
+	},
+	{
+		entry: "B18", name: "a credential that is of one hop", only: "h1", want: want{status: []int{200}},
+		run: ask("GET", "/echo", "good.test", "Authorization", bearer, "Connection", "Authorization"),
+	},
+	{
+		entry: "B9", name: "101 with another key's accept", only: "h1", want: want{status: []int{502}, reason: policy.UpstreamFailed, value: true},
+		run: ask("GET", "/ws", "good.test", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13",
+			"Sec-WebSocket-Key", b64("0123456789abcdef"), "Authorization", bearer),
+		change: func(b *boundary) { b.Answer(switches) },
+	},
 	{entry: "B16", name: "not HTTP inside TLS", run: bytesToGood("hello\r\nkey " + P + "\r\n"), want: malformed, only: "h1"},
 }, append(rejected(), append(authorities(), chunks()...)...)...)
 
@@ -212,4 +233,12 @@ func expects(framing, body string) func(*boundary) outcome {
 		}
 		return b.raw(c, body, 1)[0]
 	}
+}
+
+// switches changes the protocol without having read what was asked for.
+func switches(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Connection", "Upgrade")
+	w.Header().Set("Upgrade", "websocket")
+	w.Header().Set("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+	w.WriteHeader(http.StatusSwitchingProtocols)
 }

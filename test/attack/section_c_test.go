@@ -45,6 +45,37 @@ var sectionC = append([]probe{
 		},
 	},
 	{
+		entry: "C5", name: "a placeholder in a body, surface off", run: post(`{"quoted":"`+P+`"}`, "Content-Type", "application/json"),
+		want: want{status: []int{200}, carried: true}, check: carriedOnRecord,
+	},
+	{
+		entry: "C2", name: "gzip is opened, whatever is in it", run: echoed("/"), want: substituted,
+		change: func(b *boundary) {
+			b.Answer(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Encoding", "gzip")
+				io.WriteString(w, zipped(r.Header.Get("Authorization")))
+			})
+		},
+		check: func(b *boundary) error {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if !strings.Contains(b.read.String(), P) {
+				return fmt.Errorf("the guest reads no placeholder: %q", b.read.String())
+			}
+			return nil
+		},
+	},
+	{
+		entry: "C2", name: "an echo in a coding nobody knows", run: echoed("/"),
+		want: want{status: []int{502}, reason: policy.Unscannable, value: true},
+		change: func(b *boundary) {
+			b.Answer(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Encoding", "x-own")
+				io.WriteString(w, r.Header.Get("Authorization"))
+			})
+		},
+	},
+	{
 		entry: "C8", name: "a new credential passes as it is", run: echoed("/token"), want: substituted,
 		change: func(b *boundary) {
 			b.Answer(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, `{"access_token":"n3w-t0ken"}`) })

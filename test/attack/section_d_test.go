@@ -24,7 +24,7 @@ var sectionD = []probe{
 	{entry: "D4", name: "Basic, odd scheme and spaces", run: ask("GET", "/echo", "good.test", "Authorization", "bAsIc   "+b64("user:"+P)), want: want{status: []int{200}}, check: basicArrived},
 	{entry: "D4", name: "Basic, to another host", change: all, run: toEvil("Basic " + b64("user:"+P)), want: forbidden(policy.HostNotAllowed)},
 	{entry: "D4", name: "raw, to another host", change: all, run: toEvil(bearer), want: forbidden(policy.HostNotAllowed)},
-	{entry: "D4", name: "raw, to another host, unopened", run: toEvilUnopened, want: want{status: []int{200}, carried: true}},
+	{entry: "D4", name: "raw, to another host, unopened", run: unopened("evil.test"), want: want{status: []int{200}, carried: true}},
 	{entry: "D5", name: "head in one-byte records", run: oneByteRecords, want: substituted},
 	{entry: "D5", name: "CONTINUATION frames of one byte", run: continuations, want: substituted, only: "h2"},
 	{entry: "D6", name: "a placeholder that begins another", run: overlapping(P, P+"_LONG"), want: unanswered},
@@ -44,22 +44,6 @@ func toEvil(credential string) func(*boundary) outcome {
 		defer c.Close()
 		return b.request(c, "GET", "/echo", "evil.test", "Authorization", credential)
 	}
-}
-
-// toEvilUnopened is the default: the connection is not opened, and what the
-// other host gets is the useless text.
-func toEvilUnopened(b *boundary) outcome {
-	roots := b.CA.Pool()
-	c, err := b.Dial(target{Name: "evil.test"})
-	if err != nil {
-		return outcome{err: err}
-	}
-	defer c.Close()
-	conn, err := clientTLS(c, "evil.test", roots, b.Protocol)
-	if err != nil {
-		return outcome{err: err}
-	}
-	return b.request(conn, "GET", "/echo", "evil.test", "Authorization", bearer)
 }
 
 func basicArrived(b *boundary) error {

@@ -28,6 +28,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/pin"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/proxy"
+	"github.com/cutoutdev/cutout/internal/relay"
 	"github.com/cutoutdev/cutout/internal/secret"
 	"github.com/cutoutdev/cutout/internal/testnet"
 )
@@ -121,10 +122,27 @@ func Start(t testing.TB, protocol string, change func(*Boundary)) *Boundary {
 
 // plug starts the boundary's network stack and puts a guest at the other end.
 func (b *Boundary) plug() {
+	note := func(e audit.Event) { b.Config.Audit.Append(e) }
+	nowhere := Must(net.ListenPacket("udp", "127.0.0.1:0")) // all that is not TCP ends there
+	b.T.Cleanup(func() { nowhere.Close() })
+	datagrams := relay.New(relay.Config{
+		Network: b.Config.Network, Pins: b.Pins, Secret: func(n hostname.Name) bool { return b.set.HasHost(n) }, Audit: note,
+		Dial: func(_ policy.Protocol, dst netip.AddrPort) (relay.Socket, error) {
+			b.Routes.Note(dst)
+			return net.DialUDP("udp", nil, nowhere.LocalAddr().(*net.UDPAddr))
+		},
+	})
+	b.T.Cleanup(datagrams.Close)
 	cfg := netstack.Config{
 		Guest4: netstacktest.Guest4, Gateway4: netstacktest.Gateway4,
 		Guest6: netstacktest.Guest6, Gateway6: netstacktest.Gateway6,
-		DNS: &dns.Interceptor{Resolvers: []netip.AddrPort{b.DNS.Addr()}, Pins: b.Pins, Network: b.Config.Network},
+		DNS: &dns.Interceptor{Resolvers: []netip.AddrPort{b.DNS.Addr()}, Pins: b.Pins, Network: b.Config.Network, Audit: note},
+		UDP: func(_ context.Context, r *netstack.UDPRequest) {
+			datagrams.Datagram(relay.Datagram{Src: r.Src, Dst: r.Dst, Payload: r.Payload, Reply: r.Reply, Refuse: r.Refuse})
+		},
+		Echo: func(_ context.Context, r *netstack.EchoRequest) {
+			datagrams.Ping(relay.Ping{Src: r.Src, Dst: r.Dst, ID: r.ID, Seq: r.Seq, Payload: r.Payload, Reply: r.Reply, Refuse: r.Refuse})
+		},
 		TCP: func(ctx context.Context, r *netstack.TCPRequest) {
 			b.Proxy.ServeTCP(ctx, proxy.Flow{Src: r.Src, Dst: r.Dst, Accept: r.Accept, Refuse: r.Refuse})
 		},
