@@ -142,3 +142,26 @@ func TestUnansweredRequests(t *testing.T) {
 	}
 	w.expect(audit.Refused, policy.LimitReached)
 }
+
+// What net/http takes for each body over HTTP/2 counts: a guest cannot begin
+// any number of them. B15.
+func TestManyBodies(t *testing.T) {
+	w := newWorld(t, "h2")
+	w.proxy.held.limit = 2*maxFrame + 100
+	c := w.raw2()
+	for id := uint32(1); id < 4; id += 2 {
+		c.open(id)
+	}
+	for deadline := time.Now().Add(5 * time.Second); w.proxy.held.used.Load() < 2*maxFrame && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	c.open(5)
+	if got := c.status(5); got != "503" {
+		t.Errorf("a third body: status %q", got)
+	}
+	c.open(7, "content-length", "5")
+	c.framer.WriteData(7, true, []byte("hello"))
+	if got := c.status(7); got != "200" {
+		t.Errorf("a short body beside them: status %q", got)
+	}
+}

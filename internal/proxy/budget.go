@@ -25,3 +25,20 @@ func (b *budget) Take(n int64) bool {
 
 // Give returns n bytes.
 func (b *budget) Give(n int64) { b.used.Add(-n) }
+
+// maxFrame is the room that net/http's client takes to make DATA frames in for
+// every body that goes up over HTTP/2, if the server admits frames of that
+// size, as most do.
+const maxFrame = 512 << 10
+
+// frameRoom is what the request's body takes for that.
+func (q *request) frameRoom() int64 {
+	switch n := q.in.ContentLength; {
+	case q.in.ProtoMajor != 2: // as upstream
+		return 0
+	case n < 0:
+		return maxFrame
+	default:
+		return min(n, maxFrame)
+	}
+}

@@ -40,6 +40,12 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if q.in.ContentLength != 0 {
+		room := q.frameRoom()
+		if !s.held.Take(room) {
+			q.refuse(w, refused(policy.LimitReached))
+			return
+		}
+		defer s.held.Give(room)
 		no := q.carry(out)
 		defer q.body.settle(w)
 		if no != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
+	"github.com/cutoutdev/cutout/internal/reframe"
 	"github.com/cutoutdev/cutout/internal/rewrite"
 	"github.com/cutoutdev/cutout/internal/secret"
 	"github.com/cutoutdev/cutout/internal/websocket"
@@ -174,9 +175,10 @@ func (q *request) wellFormed() *refusal {
 		r.detail = "the Content-Length is not that of the body"
 		return r
 	}
-	if _, ok := targetURL("https", "", q.target); !ok {
+	_, ok := targetURL("https", "", q.target)
+	if !ok || q.in.ProtoMajor == 2 && !reframe.WellFormed(q.in.Method, q.target) {
 		r := refused(policy.MalformedRequest)
-		r.detail = "the path cannot be sent on as it is"
+		r.detail = "method or path cannot be sent on as they are"
 		return r
 	}
 	return nil

@@ -64,14 +64,10 @@ var space = []byte{' '}
 // change any framing.
 func (p *parser) target() Fault {
 	t := p.head.Target
-	for i := 0; i < len(t); i++ {
-		if t[i] <= ' ' || t[i] == 0x7f || t[i] == '#' {
-			return BadTarget
-		}
-	}
 	switch {
-	case t[0] == '/':
-	case t == "*" && p.head.Method == "OPTIONS":
+	case !printable(t):
+		return BadTarget
+	case origin(p.head.Method, t):
 	case prefixFold(t, "http://"), prefixFold(t, "https://"):
 		p.head.Absolute = true
 		start := strings.Index(t, "//") + 2
@@ -87,6 +83,27 @@ func (p *parser) target() Fault {
 		return BadTarget
 	}
 	return ""
+}
+
+// WellFormed reports whether method and target can stand in a request line of
+// HTTP/1, the target without an authority: what HTTP/2 says of a request must
+// not become another one behind a server that speaks HTTP/1.
+func WellFormed(method, target string) bool {
+	return method != "" && len(method) <= maxMethod && token([]byte(method)) && printable(target) && origin(method, target)
+}
+
+func printable(target string) bool {
+	for i := 0; i < len(target); i++ {
+		if target[i] <= ' ' || target[i] == 0x7f || target[i] == '#' {
+			return false
+		}
+	}
+	return true
+}
+
+// origin reports whether target is of origin-form or asterisk-form.
+func origin(method, target string) bool {
+	return strings.HasPrefix(target, "/") || target == "*" && method == "OPTIONS"
 }
 
 // field reads one header line, RFC 9112 §5, without its CR LF.

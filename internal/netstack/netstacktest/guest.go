@@ -137,6 +137,15 @@ func New(conn net.Conn, cfg netstack.Config) (*Guest, error) {
 	return g, nil
 }
 
+// Buffers sets how much a connection that is opened from now on holds for
+// each direction, so that what the boundary holds can be told from it.
+func (g *Guest) Buffers(n int) {
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: n, Default: n, Max: n}
+	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: n, Default: n, Max: n}
+	g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &send)
+	g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive)
+}
+
 // Close unplugs the guest and releases everything.
 func (g *Guest) Close() {
 	g.link.Close()
