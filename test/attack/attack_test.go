@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestCorpus(t *testing.T) {
-	for i, p := range slices.Concat(sectionA, sectionHello, sectionName, sectionNetwork, sectionB, sectionC, sectionD, sectionRequest, sectionFlood, sectionPackets, sectionScope, sectionBody) {
+	for i, p := range slices.Concat(sectionA, sectionHello, sectionName, sectionNetwork, sectionB, sectionC, sectionD, sectionMessage, sectionRequest, sectionFlood, webSockets(), sectionPackets, sectionScope, sectionBody) {
 		for j, protocol := range []string{"h1", "h2"} {
 			if p.only != "" && p.only != protocol {
 				continue
@@ -82,6 +82,7 @@ func TestCorpus(t *testing.T) {
 				b := start(t, protocol, p.change)
 				used := func() uint64 { return 0 }
 				if p.budget > 0 {
+					b.Guest.Buffers(16 << 10)
 					used = watch()
 				}
 				o := p.run(b)
@@ -160,8 +161,10 @@ func (b *boundary) judge(p probe, o outcome) {
 		}
 	}
 	if b.T.Failed() {
-		for _, e := range b.Events.All() {
-			b.T.Logf("event %+v", e)
+		for i, e := range b.Events.All() {
+			if i < 20 {
+				b.T.Logf("event %+v", e)
+			}
 		}
 	}
 }

@@ -25,7 +25,7 @@ var sectionNetwork = append([]probe{
 	{entry: "E8", name: fmt.Sprintf("certificates for %d names, all opened", manyNames), change: all, run: leafs, want: substituted, only: "h1", budget: 32 << 20},
 	{entry: "A6", name: "the pin expires while a connection is open", run: expires, want: want{status: []int{403}, reason: policy.NotPinned, value: true}},
 	{
-		entry: "B11", name: "placeholder in a trailer of HTTP/2", run: trailer2, only: "h2",
+		entry: "B11", name: "placeholder in a trailer of HTTP/2", run: trailers("x-sum", P), only: "h2",
 		want: want{status: []int{200}, carried: true}, check: carriedOnRecord,
 	},
 }, noUDP()...)
@@ -145,17 +145,4 @@ func expires(b *boundary) outcome {
 		return outcome{err: fmt.Errorf("the open connection: %d %v", o.status, o.err)}
 	}
 	return connect(target{Addr: goodAddr}, "good.test")(b)
-}
-
-func trailer2(b *boundary) outcome {
-	c, err := b.Secure(target{})
-	if err != nil {
-		return outcome{err: err}
-	}
-	defer c.Close()
-	f := b.frames(c)
-	f.Head(1, false, ":method", "POST", ":scheme", "https", ":path", "/echo", ":authority", "good.test", "trailer", "x-sum")
-	f.WriteData(1, false, []byte("hello"))
-	f.Head(1, true, "x-sum", P)
-	return f.outcome(1)
 }
