@@ -1,8 +1,8 @@
 package attack
 
 import (
-	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -11,21 +11,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"golang.org/x/net/http2"
 )
 
 // roundTrip sends a request as a client library does.
 func (b *boundary) roundTrip(c *tls.Conn, r *http.Request) (*http.Response, error) {
-	if b.Protocol == "h2" {
-		conn, err := new(http2.Transport).NewClientConn(c)
-		if err != nil {
-			return nil, err
-		}
-		return conn.RoundTrip(r)
-	}
-	go r.Write(c)
-	return http.ReadResponse(bufio.NewReader(c), r)
+	dial := func(context.Context, string, string) (net.Conn, error) { return c, nil }
+	return (&http.Transport{ForceAttemptHTTP2: true, DisableCompression: true, DialTLSContext: dial}).RoundTrip(r)
 }
 
 // drained is a probe of an honest request whose answer may be of any length:
