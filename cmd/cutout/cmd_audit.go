@@ -75,10 +75,7 @@ func (a *app) audit(ctx context.Context, name string, follow, asJSON bool) error
 	if err != nil {
 		return err
 	}
-	entry, err := home.Find(name)
-	if errors.Is(err, state.ErrNoSandbox) {
-		return term.WithHint(err, "%s", sandboxesHint(home))
-	}
+	entry, err := findSandbox(home, name)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/conntrack"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/relay"
 	"github.com/cutoutdev/cutout/internal/splice"
@@ -50,10 +51,11 @@ type ListenError struct {
 func (e *ListenError) Error() string { return fmt.Sprintf("publish %s: %v", e.Port, e.Err) }
 func (e *ListenError) Unwrap() error { return e.Err }
 
-// Config is what a Server works with. All of it is needed.
+// Config is what a Server works with. All but Conns is needed.
 type Config struct {
 	Network *policy.Network
 	Audit   func(audit.Event)
+	Conns   *conntrack.Table
 	// Guest lists the guest's addresses, the first to be tried first.
 	Guest []netip.Addr
 	// DialTCP and DialUDP connect to an address of the guest's. A port where
@@ -121,7 +123,7 @@ func (s *Server) Ports() []Port { return s.ports }
 func (s *Server) Serve(cfg Config) {
 	s.cfg = cfg
 	s.relay = relay.New(relay.Config{
-		Network: cfg.Network, Direction: policy.Ingress, Audit: cfg.Audit,
+		Network: cfg.Network, Direction: policy.Ingress, Audit: cfg.Audit, Conns: cfg.Conns,
 		Dial: func(_ policy.Protocol, dst netip.AddrPort) (relay.Socket, error) { return cfg.DialUDP(dst) },
 	})
 	for i, p := range s.ports {
@@ -196,6 +198,11 @@ func (s *Server) serve(conn *net.TCPConn, p Port) {
 		s.event(p, peer, audit.Event{Event: audit.Denied, Reason: v.Reason, Rule: v.Rule})
 		return
 	}
+	entry := s.cfg.Conns.Add(conntrack.Flow{
+		Direction: policy.Ingress, Protocol: policy.TCP, Src: netip.AddrPortFrom(peer, uint16(conn.RemoteAddr().(*net.TCPAddr).Port)),
+		Dst: p.Listen, Rule: v.Rule, State: conntrack.Opening,
+	})
+	defer entry.Close()
 	guest, err := s.dial(p.Guest)
 	if err != nil {
 		splice.Reset(conn)
@@ -204,7 +211,8 @@ func (s *Server) serve(conn *net.TCPConn, p Port) {
 	}
 	s.event(p, peer, audit.Event{Event: audit.Admitted, Rule: v.Rule})
 	defer context.AfterFunc(s.ctx, func() { splice.Reset(conn); splice.Reset(guest) })()
-	splice.Join(conn, guest)
+	entry.Becomes(conntrack.Spliced)
+	splice.Join(conn, entry.Wrap(guest))
 }
 
 // dial connects to a port of the guest's, at the first of its addresses where

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/ca"
+	"github.com/cutoutdev/cutout/internal/conntrack"
 	"github.com/cutoutdev/cutout/internal/dns"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/netstack"
@@ -23,6 +24,7 @@ import (
 type boundary struct {
 	plan    *plan
 	network *policy.Network
+	conns   conntrack.Table
 	ca      *ca.Authority
 	stack   *netstack.Stack // nil = no network
 	relay   *relay.Relay
@@ -62,7 +64,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	pins := &pin.Table{Important: func(n hostname.Name) bool { return cfg.set.HasHost(n) || network.Mentions(n) }}
 	px, err := proxy.New(proxy.Config{
 		Secrets: func() *secret.Set { return cfg.set }, Store: cfg.store,
-		CA: b.ca, Pins: pins, Audit: cfg.log, Network: network,
+		CA: b.ca, Pins: pins, Audit: cfg.log, Network: network, Conns: &b.conns,
 		ConnectTo: b.plan.connectTo, Host: b.plan.host,
 		Roots: roots.any, RootsFor: roots.of,
 		Intercept: mode, Bypass: cfg.spec.TLS.Bypass, NoVerify: cfg.spec.TLS.NoVerify,
@@ -79,7 +81,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		Audit: func(e audit.Event) { cfg.log.Append(e) },
 	}
 	b.relay = relay.New(relay.Config{
-		Network: network, Pins: pins, Secret: cfg.set.HasHost, Host: b.plan.host,
+		Network: network, Conns: &b.conns, Pins: pins, Secret: cfg.set.HasHost, Host: b.plan.host,
 		Audit: func(e audit.Event) { cfg.log.Append(e) },
 	})
 	b.stack, err = netstack.New(netstack.Config{

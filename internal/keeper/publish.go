@@ -19,7 +19,7 @@ func (s *sandbox) publish() {
 	}
 	b := s.boundary
 	s.ingress.Serve(ingress.Config{
-		Network: b.network,
+		Network: b.network, Conns: &b.conns,
 		Audit:   func(e audit.Event) { s.log.Append(e) },
 		Guest:   []netip.Addr{b.plan.guest4.Addr(), b.plan.guest6.Addr()},
 		DialTCP: b.stack.DialTCP, DialUDP: b.stack.DialUDP,

@@ -113,6 +113,11 @@ func (s *sandbox) serve(ctx context.Context, set *secret.Set) (err error) {
 				PIDs: []int{os.Getpid(), s.machine.Pid()}, Audit: s.log.Head(),
 			}
 		},
+		net: func() NetState {
+			n := s.boundary.netState()
+			n.Published = s.ingress.Ports()
+			return n
+		},
 		dump: s.dumpMemory, died: s.died,
 	}
 	if err := confine(s.spec.Dirs); err != nil {

@@ -28,6 +28,7 @@ type control struct {
 	guest  *guest.Client
 	env    []string // of every command
 	info   func() Info
+	net    func() NetState
 	dump   func(context.Context, io.Writer) error
 	events *fanout
 	died   func() error // why the machine has ended, if it has
@@ -68,6 +69,7 @@ func (l peerListener) Accept() (net.Conn, error) {
 func (c *control) serve(ctx context.Context, l net.Listener) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/sandbox", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(c.info()) })
+	mux.HandleFunc("GET /v1/net", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(c.net()) })
 	mux.HandleFunc("PUT /v1/files", c.putFiles)
 	mux.HandleFunc("GET /v1/memory", c.getMemory)
 	mux.HandleFunc("POST /v1/exec", c.exec)

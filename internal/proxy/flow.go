@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/conntrack"
 	"github.com/cutoutdev/cutout/internal/hello"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
@@ -42,6 +43,8 @@ type flow struct {
 	rule  string         // of the network, that decided last; "" for connect-to
 	set   *secret.Set    // when the flow began
 	guest net.Conn       // nil until accepted
+
+	entry *conntrack.Conn
 }
 
 // ServeTCP handles f until it ends or ctx is done. It calls exactly one of
@@ -59,6 +62,12 @@ func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
 		fl.denied(reason, fl.named, "")
 		return
 	}
+
+	fl.entry = p.cfg.Conns.Add(conntrack.Flow{
+		Direction: policy.Egress, Protocol: policy.TCP, Src: f.Src, Dst: fl.dst,
+		Name: string(fl.name()), Rule: fl.rule, State: conntrack.Opening,
+	})
+	defer fl.entry.Close()
 
 	// Upstream first, so that the guest's SYN meets the same fate as it
 	// would without us. Not where TLS may turn out to ask for a secret's
@@ -78,7 +87,8 @@ func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
 		return
 	}
 	defer guest.Close()
-	fl.guest = guest
+	fl.guest = fl.entry.Wrap(guest)
+	fl.entry.Becomes(conntrack.Open)
 	defer context.AfterFunc(ctx, func() { splice.Reset(guest) })()
 	fl.serve(up)
 }
@@ -102,6 +112,7 @@ func (f *flow) serve(up net.Conn) {
 		f.abort(reason, first.Name, "")
 		return
 	}
+	f.entry.Passed(string(first.Name), f.rule)
 	switch first.Kind {
 	case hello.TLS:
 		f.serveTLS(first, up)
@@ -216,6 +227,14 @@ func (f *flow) pinnedForSecret() bool {
 	return false
 }
 
+// name is whom the guest means, as far as its address tells.
+func (f *flow) name() hostname.Name {
+	if names := f.cfg.Pins.Names(f.dst.Addr()); f.named == "" && len(names) > 0 {
+		return names[0]
+	}
+	return f.named
+}
+
 func (f *flow) dial() (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(f.ctx, dialLimit)
 	defer cancel()
@@ -231,6 +250,7 @@ func (f *flow) splice(up net.Conn) {
 			return
 		}
 	}
+	f.entry.Becomes(conntrack.Spliced)
 	defer context.AfterFunc(f.ctx, func() { splice.Reset(up) })()
 	splice.Join(f.guest, up)
 }

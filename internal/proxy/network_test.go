@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/conntrack"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/testnet"
@@ -106,4 +107,30 @@ func firstLine(t *testing.T, w *world, dst netip.AddrPort) string {
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	line, _ := bufio.NewReader(c).ReadString('\n')
 	return line
+}
+
+// What passes is shown as long as it lasts, with the name that was asked for.
+func TestConns(t *testing.T) {
+	protocols(t, func(t *testing.T, protocol string) {
+		var table conntrack.Table
+		w := newWorld(t, protocol, func(w *world) { w.cfg.Conns = &table })
+		client := w.client()
+		if a := w.get(client, "https://good.test/echo", placeholder); a.status != 200 {
+			t.Fatalf("answer is %d %s %v", a.status, a.body, a.err)
+		}
+		all := table.Flows()
+		if len(all) != 1 {
+			t.Fatalf("flows: %+v", all)
+		}
+		f := all[0]
+		if f.Dst != goodAddr || f.Name != "good.test" || f.State != conntrack.Intercepted || f.Rule != "profile public" || f.In < 100 || f.Out < 100 {
+			t.Errorf("flow: %+v", f)
+		}
+		client.CloseIdleConnections()
+		for deadline := time.Now().Add(10 * time.Second); len(table.Flows()) > 0; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("still there: %+v", table.Flows())
+			}
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/cutoutdev/cutout/internal/conntrack"
 	"github.com/cutoutdev/cutout/internal/hello"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
@@ -22,6 +23,7 @@ func (f *flow) servePlain(h hello.Hello, up net.Conn) {
 		f.splice(up)
 		return
 	}
+	f.entry.Becomes(conntrack.HTTP)
 	s := &session{flow: f, raw: up, scrubAlways: pinned}
 	s.facts = policy.Facts{Port: f.dst.Port()}
 	s.serveHTTP1(f.guest)

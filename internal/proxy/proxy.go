@@ -35,6 +35,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/conntrack"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
@@ -98,6 +99,8 @@ type Config struct {
 	Audit   *audit.Log
 	Network *policy.Network
 
+	// Conns is told the connections; nil: nobody looks.
+	Conns *conntrack.Table
 	// Dial opens an upstream connection; nil: a net.Dialer.
 	Dial func(ctx context.Context, dst netip.AddrPort) (net.Conn, error)
 	// ConnectTo maps an address that stands for a name of --connect-to. The

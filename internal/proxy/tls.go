@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/conntrack"
 	"github.com/cutoutdev/cutout/internal/hello"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
@@ -80,6 +81,7 @@ func (f *flow) pass(up net.Conn, name hostname.Name, detail string) {
 // open terminates the guest's TLS: the upstream first, then the guest, who is
 // answered with the protocol that the upstream chose.
 func (f *flow) open(name hostname.Name, h hello.Hello, up net.Conn) {
+	f.entry.Becomes(conntrack.Intercepted)
 	s := &session{flow: f, scrubAlways: f.set.HasHost(name), win: f.window()}
 	s.facts = policy.Facts{ServerName: name, Port: f.dst.Port(), TLS: true, Direct: true, OneName: true, Pinned: f.pinned(name)}
 	protocol, err := s.connect(h, up)

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/audit"
+	"github.com/cutoutdev/cutout/internal/conntrack"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
 )
@@ -45,6 +46,8 @@ type Pins interface {
 // Config is what a Relay works with. Network and Audit are needed.
 type Config struct {
 	Network *policy.Network
+	// Conns is told the sessions; nil: nobody looks.
+	Conns *conntrack.Table
 	// Direction is whose datagrams these are; "": the guest's.
 	Direction policy.Direction
 	// Pins knows the names of destinations; nil: nobody does.
@@ -116,12 +119,10 @@ type session struct {
 	rule   string
 	names  []hostname.Name
 	socket Socket
-	begun  time.Time
 	idle   time.Duration
 	used   atomic.Int64 // unix nanoseconds
 	elem   *list.Element
-	in     atomic.Int64 // bytes to the guest
-	out    atomic.Int64
+	entry  *conntrack.Conn
 }
 
 // New returns an open relay.
@@ -166,8 +167,27 @@ func (s *session) send(b []byte) bool {
 	s.used.Store(time.Now().UnixNano())
 	s.socket.SetWriteDeadline(time.Now().Add(writeLimit))
 	n, err := s.socket.Write(b)
-	s.out.Add(int64(n))
+	s.count(0, n)
 	return !refused(err)
+}
+
+// count counts what was read from the socket and written to it.
+func (s *session) count(read, written int) {
+	if s.via.IsValid() {
+		read, written = written, read // the guest is the socket's peer
+	}
+	s.entry.Count(read, written)
+}
+
+func (s *session) flow(d policy.Direction) conntrack.Flow {
+	f := conntrack.Flow{Direction: policy.Egress, Protocol: s.protocol, Src: s.src, Dst: s.dst, Rule: s.rule, State: conntrack.Spliced}
+	if len(s.names) > 0 {
+		f.Name = string(s.names[0])
+	}
+	if d == policy.Ingress {
+		f.Direction, f.Dst = d, s.via
+	}
+	return f
 }
 
 // session returns the session of k, a new one if it may be, or nil.
@@ -181,7 +201,7 @@ func (r *Relay) session(k key, idle time.Duration, serve func(*session)) *sessio
 		r.age.MoveToBack(s.elem)
 		return s
 	}
-	s := &session{key: k, idle: idle, begun: time.Now()}
+	s := &session{key: k, idle: idle}
 	to, reason := r.judge(s)
 	if reason != policy.None {
 		r.tell(s, audit.Denied, reason, "")
@@ -205,6 +225,7 @@ func (r *Relay) session(k key, idle time.Duration, serve func(*session)) *sessio
 	}
 	r.sessions[k] = s
 	s.elem = r.age.PushBack(s)
+	s.entry = r.cfg.Conns.Add(s.flow(r.cfg.Direction))
 	s.used.Store(time.Now().UnixNano())
 	r.running.Go(func() {
 		serve(s)
@@ -261,7 +282,7 @@ func (r *Relay) read(s *session, reply func([]byte), unreachable func()) {
 		switch {
 		case err == nil:
 			s.used.Store(time.Now().UnixNano())
-			s.in.Add(int64(n))
+			s.count(n, 0)
 			reply(buf[:n])
 		case errors.As(err, &timeout) && timeout.Timeout():
 		case refused(err):
@@ -280,6 +301,7 @@ func (r *Relay) remove(s *session) {
 	delete(r.sessions, s.key)
 	r.age.Remove(s.elem)
 	s.socket.Close()
+	s.entry.Close()
 }
 
 // Close ends every session and waits for them.

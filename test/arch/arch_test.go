@@ -38,10 +38,11 @@ var may = map[string]string{
 	"internal/dns":       "internal/audit internal/hostname internal/pin internal/policy",
 	"internal/coding":    "",
 	"internal/websocket": "",
-	"internal/proxy": "internal/audit internal/ca internal/coding internal/hello internal/hostname internal/pin internal/policy " +
+	"internal/proxy": "internal/audit internal/ca internal/coding internal/conntrack internal/hello internal/hostname internal/pin internal/policy " +
 		"internal/reframe internal/rewrite internal/secret internal/splice internal/websocket",
-	"internal/relay":          "internal/audit internal/hostname internal/policy",
-	"internal/ingress":        "internal/audit internal/policy internal/relay internal/splice",
+	"internal/conntrack":      "internal/policy",
+	"internal/relay":          "internal/audit internal/conntrack internal/hostname internal/policy",
+	"internal/ingress":        "internal/audit internal/conntrack internal/policy internal/relay internal/splice",
 	"internal/splice":         "",
 	"internal/netstack":       "internal/netstack/frame",
 	"internal/netstack/frame": "",
@@ -71,13 +72,13 @@ var may = map[string]string{
 		"internal/source/file internal/source/keyring internal/source/vault internal/term",
 
 	// What wires them.
-	"internal/keeper": "internal/audit internal/ca internal/dns internal/guest internal/hostname internal/image internal/ingress internal/netstack " +
+	"internal/keeper": "internal/audit internal/ca internal/conntrack internal/dns internal/guest internal/hostname internal/image internal/ingress internal/netstack " +
 		"internal/pin internal/policy internal/proxy internal/relay internal/seccomp internal/secret internal/source internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
 	"internal/config": "internal/hostname internal/ingress internal/keeper internal/policy internal/secret internal/source internal/source/helper",
 	"internal/state":  "",
 	"internal/term":   "",
 
-	"cmd/cutout": "internal/audit internal/config internal/debian internal/hostname internal/image internal/keeper internal/policy " +
+	"cmd/cutout": "internal/audit internal/config internal/conntrack internal/debian internal/hostname internal/image internal/keeper internal/policy " +
 		"internal/rewrite internal/secret internal/source/helper internal/state internal/term internal/vm internal/vm/cage internal/vm/kernel internal/vm/qemu internal/vm/snapshot",
 	"cmd/cutout-agent": "internal/guest/agent",
 }

@@ -88,6 +88,25 @@ func TestPublish(t *testing.T) {
 	if n, err := u.Read(answer); string(answer[:n]) != "heard you" {
 		t.Errorf("answer is %q, %v", answer[:n], err)
 	}
+	live, err := net.Dial("tcp", ports["80/tcpfalse"].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	io.WriteString(live, "GET /small HTTP/1.1\r\nHost: x\r\n\r\n")
+	live.Read(answer)
+	shown := exec.Command(cutout, "net", "latest")
+	shown.Env = b.cmd.Env
+	table, err := shown.CombinedOutput()
+	for _, want := range []string{
+		regexp.QuoteMeta(live.LocalAddr().String()) + ` +` + regexp.QuoteMeta(live.RemoteAddr().String()) + ` +- +spliced +32 B +\d+ B +\d+s +default allow\n`,
+		`udp +127.0.0.1:\d+ +127.0.0.1:\d+ +- +spliced +3 B +9 B `,
+		`published 127.0.0.1:\d+:81/tcp\n`,
+	} {
+		if err != nil || !regexp.MustCompile(want).Match(table) {
+			t.Errorf("%v: nothing like %q in\n%s", err, want, table)
+		}
+	}
 	for _, port := range []string{"81/tcpfalse", "82/tcpfalse"} {
 		if err := knock(ports[port]); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("port %s: %v", port, err)

@@ -1,0 +1,166 @@
+// Package conntrack knows the connections of a sandbox that are live, for
+// whoever wants to look. It decides nothing, and holds no more of a
+// connection than its ends, the name and rule that it passed by, and how many
+// bytes went each way. How many there can be is bounded by whoever adds them.
+package conntrack
+
+import (
+	"cmp"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cutoutdev/cutout/internal/policy"
+)
+
+// A State is what becomes of a connection.
+type State string
+
+// The states.
+const (
+	Opening     State = "opening"     // the other side is being dialled
+	Open        State = "open"        // nobody has spoken
+	Spliced     State = "spliced"     // bytes pass unread
+	HTTP        State = "http"        // requests in clear are read
+	Intercepted State = "intercepted" // TLS is opened, requests are read
+)
+
+// A Flow is a connection, or a session of datagrams or pings, at one moment.
+type Flow struct {
+	Direction policy.Direction `json:"direction"`
+	Protocol  policy.Protocol  `json:"protocol"`
+	Src       netip.AddrPort   `json:"src"` // who began it
+	Dst       netip.AddrPort   `json:"dst"` // what was dialled, or the published port
+	Name      string           `json:"name,omitempty"`
+	Rule      string           `json:"rule,omitempty"`
+	State     State            `json:"state"`
+	In        uint64           `json:"bytes_in"` // to the guest
+	Out       uint64           `json:"bytes_out"`
+	Begun     time.Time        `json:"begun"`
+}
+
+// A Table holds the live connections of one sandbox. A nil Table forgets
+// them. Its methods may be called from several goroutines.
+type Table struct {
+	mu    sync.Mutex
+	conns map[*Conn]struct{}
+}
+
+// A Conn is an entry, which its owner must close.
+type Conn struct {
+	table   *Table
+	mu      sync.Mutex
+	flow    Flow // without counts
+	in, out atomic.Uint64
+}
+
+// Add begins an entry. The time is now where f has none.
+func (t *Table) Add(f Flow) *Conn {
+	if f.Begun.IsZero() {
+		f.Begun = time.Now()
+	}
+	c := &Conn{table: t, flow: f}
+	if t == nil {
+		return c
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conns == nil {
+		t.conns = make(map[*Conn]struct{})
+	}
+	t.conns[c] = struct{}{}
+	return c
+}
+
+// Flows returns the live connections, the oldest first.
+func (t *Table) Flows() []Flow {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]Flow, 0, len(t.conns))
+	for c := range t.conns {
+		out = append(out, c.now())
+	}
+	slices.SortFunc(out, func(a, b Flow) int {
+		return cmp.Or(a.Begun.Compare(b.Begun), a.Src.Compare(b.Src), a.Dst.Compare(b.Dst))
+	})
+	return out
+}
+
+func (c *Conn) now() Flow {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.flow
+	f.In, f.Out = c.in.Load(), c.out.Load()
+	return f
+}
+
+// Becomes changes the state.
+func (c *Conn) Becomes(s State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.flow.State = s
+}
+
+// Passed says by which name, if it has one, and rule the connection goes.
+func (c *Conn) Passed(name, rule string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if name != "" {
+		c.flow.Name = name
+	}
+	c.flow.Rule = rule
+}
+
+// Count adds bytes to the guest and from it.
+func (c *Conn) Count(in, out int) {
+	c.in.Add(uint64(in))
+	c.out.Add(uint64(out))
+}
+
+// Close removes the entry.
+func (c *Conn) Close() {
+	if c.table == nil {
+		return
+	}
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	delete(c.table.conns, c)
+}
+
+// Wrap returns guest, the guest's side of the connection, with its bytes
+// counted.
+func (c *Conn) Wrap(guest net.Conn) net.Conn { return &counted{guest, c} }
+
+type counted struct {
+	net.Conn
+	entry *Conn
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.entry.Count(0, n)
+	return n, err
+}
+
+func (c *counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.entry.Count(n, 0)
+	return n, err
+}
+
+// CloseWrite ends the sending side, or both if it cannot be ended alone.
+func (c *counted) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Conn.Close()
+}
+
+// NetConn is the connection that is counted.
+func (c *counted) NetConn() net.Conn { return c.Conn }
