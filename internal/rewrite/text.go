@@ -171,24 +171,24 @@ func (t *text) place(i int) int {
 
 // decode makes plain and runs of in.
 func (t *text) decode(in []byte, final bool) {
-	t.plain = t.plain[:0]
-	i := 0
-	for i < len(in) {
-		t.runs = append(t.runs, run{len(t.plain), i, in[i] == t.intro})
+	plain, runs := t.plain[:0], t.runs[:0] // in registers while they grow
+	for i := 0; i < len(in); {
+		runs = append(runs, run{len(plain), i, in[i] == t.intro})
 		if in[i] != t.intro {
 			n := bytes.IndexByte(in[i:], t.intro)
 			if n < 0 {
 				n = len(in) - i
 			}
-			t.plain = append(t.plain, in[i:i+n]...)
+			plain = append(plain, in[i:i+n]...)
 			i += n
 			continue
 		}
 		var used int
-		if t.plain, used = t.unescape(t.plain, in[i:], final); used == 0 {
+		if plain, used = t.unescape(plain, in[i:], final); used == 0 {
+			t.plain, t.runs = plain, runs
 			return // the rest of the escape is to come
 		}
 		i += used
 	}
-	t.runs = append(t.runs, run{len(t.plain), i, false})
+	t.plain, t.runs = plain, append(runs, run{len(plain), len(in), false})
 }
