@@ -23,7 +23,12 @@ func (s *socket) sendMessage(in *websocket.Reader, op websocket.Opcode) error {
 	if op != websocket.Text {
 		return m.reason(pump(s.toUpstream, op, in, m.search(in), nil))
 	}
-	r := m.rules.finder.Message(in, rewrite.Message{Swap: m.swaps, Seal: m.seal, Found: m.found})
+	r := m.rules.finder.Message(in, rewrite.Body{Swap: m.swaps, Seal: m.seal, Found: func(o rewrite.Occurrence, swapped bool) error {
+		if swapped {
+			return m.record(o.Secret)
+		}
+		return m.found(o.Secret)
+	}})
 	err := pump(s.toUpstream, op, in, r, &m.markers)
 	if len(m.registered) > 0 {
 		// Forgotten sooner, a marker would be mere text in a frame that waits.
@@ -97,32 +102,33 @@ func (m *message) swaps(x *secret.Secret) bool {
 	return m.request.seal != nil && m.decide(x) == policy.None
 }
 
-// seal returns a marker for the value of x. What is to be written is on
-// record before it can be.
-func (m *message) seal(x *secret.Secret, json bool) (string, error) {
-	enc := secret.Raw
-	if json {
-		enc = secret.JSON
-	}
-	if _, err := m.cfg.Store.EncodedLen([]secret.Part{{Value: x.Value}}, enc); err != nil {
-		return "", m.refuse(x, policy.Unsafe)
-	}
-	if !slices.Contains(m.written, x) {
-		m.written = append(m.written, x)
-		m.touch()
-		e := m.event(audit.Substituted)
-		e.Secret, e.Surface = x.Name, "websocket"
-		if err := m.cfg.Audit.Append(e); err != nil {
-			return "", m.refuse(x, policy.AuditUnavailable)
-		}
-	}
-	marker, err := m.request.seal.Register([]secret.Part{{Value: x.Value}}, enc)
-	if err != nil {
-		return "", m.refuse(x, policy.LimitReached)
+// seal returns a marker for a value.
+func (m *message) seal(parts []secret.Part, enc secret.Encoding) (string, error) {
+	marker, err := m.request.seal.Register(parts, enc)
+	switch {
+	case errors.Is(err, secret.ErrUnsafe), errors.Is(err, secret.ErrShort):
+		return "", err
+	case err != nil:
+		return "", refused(policy.LimitReached)
 	}
 	m.markers = append(m.markers, marker)
 	m.registered = append(m.registered, marker)
 	return marker, nil
+}
+
+// record puts the substitution of a value on record, once for each message.
+func (m *message) record(x *secret.Secret) error {
+	if slices.Contains(m.written, x) {
+		return nil
+	}
+	m.written = append(m.written, x)
+	m.touch()
+	e := m.event(audit.Substituted)
+	e.Secret, e.Surface = x.Name, "websocket"
+	if err := m.cfg.Audit.Append(e); err != nil {
+		return m.refuse(x, policy.AuditUnavailable)
+	}
+	return nil
 }
 
 // found is told of a placeholder that is not substituted.
@@ -153,10 +159,10 @@ func (m *message) refuse(x *secret.Secret, reason policy.Reason) *refusal {
 
 // reason turns the errors of other packages into refusals.
 func (m *message) reason(err error) error {
-	switch {
-	case errors.Is(err, rewrite.ErrTooMany):
-		return refused(policy.TooMany)
-	case errors.Is(err, secret.ErrNotText):
+	if no := new(rewrite.Refusal); errors.As(err, &no) {
+		return m.refuse(no.Secret, policy.Reason(no.Reason))
+	}
+	if errors.Is(err, secret.ErrNotText) {
 		return refused(policy.Unsafe)
 	}
 	return err

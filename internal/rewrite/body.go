@@ -41,11 +41,11 @@ type Fault string
 const (
 	NeedsEqualLength Fault = "needs_equal_length" // the syntax holds lengths
 	Unsafe           Fault = "unsafe"             // it would change what surrounds it
-	TooMany          Fault = "too_many"           // more than MaxBodyOccurrences
+	TooMany          Fault = "too_many"           // more than may be
 )
 
 func (r *Refusal) Error() string {
-	return "placeholder of " + r.Secret.Name + " in the body: " + string(r.Reason)
+	return "placeholder of " + r.Secret.Name + ": " + string(r.Reason)
 }
 
 // Body returns the body r with markers in the place of placeholders: as they
@@ -61,7 +61,7 @@ func (f *Finder) Body(r io.Reader, b Body) io.Reader {
 		return r
 	}
 	kind := kindOf(b.ContentType)
-	w := &writer{f: f, b: b, media: kind.media}
+	w := &writer{f: f, b: b, media: kind.media, most: MaxBodyOccurrences}
 	if kind.syntax == multipart {
 		return &bodyReader{r: r, s: newSections(w, kind)}
 	}
@@ -83,6 +83,7 @@ type bodyReader struct {
 	r     io.Reader
 	s     stage
 	in    []byte
+	n     int    // of in that the last read took
 	out   []byte // is to be returned
 	built []byte // backs out
 	err   error  // after out
@@ -100,11 +101,11 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 		case len(p) == 0:
 			return 0, nil
 		}
-		if r.in == nil {
-			r.in = make([]byte, bodyRead)
+		if r.n == len(r.in) && r.n < bodyRead {
+			r.in = make([]byte, max(minRead, 2*r.n)) // most messages are short
 		}
 		n, err := r.r.Read(r.in)
-		r.err = err
+		r.n, r.err = n, err
 		if n == 0 && err == nil {
 			if empty++; empty > 100 {
 				r.err = io.ErrNoProgress
@@ -120,10 +121,12 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 
 // A writer is what all parts of a body share.
 type writer struct {
-	f     *Finder
-	b     Body
-	media string // of the whole
-	swaps int
+	f        *Finder
+	b        Body
+	media    string // of the whole
+	most     int    // of swaps
+	anywhere bool   // all places are where Swap says
+	swaps    int
 }
 
 // place appends what stands for the placeholder text, of s, to dst. covered
@@ -140,7 +143,7 @@ func (w *writer) place(dst []byte, s *secret.Secret, text []byte, covered, exact
 	if exact && s.Value.Len() != len(text) {
 		return dst, &Refusal{NeedsEqualLength, s}
 	}
-	if w.swaps++; w.swaps > MaxBodyOccurrences {
+	if w.swaps++; w.swaps > w.most {
 		return dst, &Refusal{TooMany, s}
 	}
 	marker, err := w.b.Seal([]secret.Part{{Value: s.Value}}, enc)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -13,13 +14,18 @@ import (
 	"github.com/cutoutdev/cutout/internal/secret"
 )
 
-// marking is a Message that writes <NAME> for what it swaps and notes the rest.
-func marking(found *[]string, swap string) Message {
-	return Message{
+// marking writes <NAME ENCODING> for what it swaps and notes the rest.
+func marking(f *Finder, found *[]string, swap string) Body {
+	return Body{
 		Swap: func(s *secret.Secret) bool { return strings.Contains(swap, s.Name) },
-		Seal: func(s *secret.Secret, json bool) (string, error) { return fmt.Sprintf("<%s %v>", s.Name, json), nil },
-		Found: func(s *secret.Secret) error {
-			*found = append(*found, s.Name)
+		Seal: func(parts []secret.Part, enc secret.Encoding) (string, error) {
+			i := slices.IndexFunc(f.secrets, func(s *secret.Secret) bool { return s.Value == parts[0].Value })
+			return fmt.Sprintf("<%s %v>", f.secrets[i].Name, enc == secret.JSON), nil
+		},
+		Found: func(o Occurrence, swapped bool) error {
+			if !swapped {
+				*found = append(*found, o.Secret.Name)
+			}
 			return nil
 		},
 	}
@@ -83,7 +89,7 @@ func TestMessage(t *testing.T) {
 			"whole": strings.NewReader(tt.text), "bytes": iotest.OneByteReader(strings.NewReader(tt.text)), "error": iotest.DataErrReader(strings.NewReader(tt.text)),
 		} {
 			var found []string
-			got, err := io.ReadAll(f.Message(r, marking(&found, tt.swap)))
+			got, err := io.ReadAll(f.Message(r, marking(f, &found, tt.swap)))
 			if err != nil || string(got) != tt.want || strings.Join(found, "") != tt.found {
 				t.Errorf("%q, %s: %q %q %v, want %q %q", tt.text, name, got, found, err, tt.want, tt.found)
 			}
@@ -103,7 +109,7 @@ func TestMessageJSON(t *testing.T) {
 			r = iotest.HalfReader(strings.NewReader(text))
 		}
 		var found []string
-		got, err := io.ReadAll(f.Message(r, marking(&found, "ABC")))
+		got, err := io.ReadAll(f.Message(r, marking(f, &found, "ABC")))
 		var plain map[string]any
 		if err != nil || json.Unmarshal(got, &plain) != nil {
 			t.Fatalf("%s becomes %s, %v", text, got, err)
@@ -117,14 +123,19 @@ func TestMessageJSON(t *testing.T) {
 func TestMessageErrors(t *testing.T) {
 	f := messageFinder(t)
 	no := errors.New("no")
-	m := marking(new([]string), "A")
-	m.Found = func(*secret.Secret) error { return no }
+	m := marking(f, new([]string), "A")
+	m.Found = func(_ Occurrence, swapped bool) error {
+		if swapped {
+			return nil
+		}
+		return no
+	}
 	got, err := io.ReadAll(f.Message(strings.NewReader("a $MSB_KEY_A b $MSB_KEY_AB c"), m))
 	if err != no || strings.Contains(string(got), " c") {
 		t.Errorf("%q, %v", got, err)
 	}
-	_, err = io.ReadAll(f.Message(strings.NewReader(strings.Repeat("$MSB_KEY_A", MaxMessageOccurrences+1)), marking(new([]string), "A")))
-	if err != ErrTooMany {
+	_, err = io.ReadAll(f.Message(strings.NewReader(strings.Repeat("$MSB_KEY_A", MaxMessageOccurrences+1)), marking(f, new([]string), "A")))
+	if r := new(Refusal); !errors.As(err, &r) || r.Reason != TooMany || r.Secret.Name != "A" {
 		t.Error(err)
 	}
 	_, err = io.ReadAll(f.Message(iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("ab"))), m))
@@ -137,7 +148,7 @@ func TestMessageErrors(t *testing.T) {
 func TestMessageLive(t *testing.T) {
 	f := messageFinder(t)
 	pr, pw := io.Pipe()
-	r := f.Message(pr, marking(new([]string), "A"))
+	r := f.Message(pr, marking(f, new([]string), "A"))
 	buf := make([]byte, 100)
 	said, want := []string{`{"a`, `b$MSB`, `x\u00`, `24MSB_KEY_A`, `-`}, []string{`{"a`, `b`, `$MSBx`, `<A true>-`}
 	go func() {
@@ -163,12 +174,12 @@ func FuzzMessage(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		var found, again []string
-		whole, err := io.ReadAll(finder.Message(strings.NewReader(text), marking(&found, "AC")))
-		split, err2 := io.ReadAll(finder.Message(iotest.OneByteReader(strings.NewReader(text)), marking(&again, "AC")))
+		whole, err := io.ReadAll(finder.Message(strings.NewReader(text), marking(finder, &found, "AC")))
+		split, err2 := io.ReadAll(finder.Message(iotest.OneByteReader(strings.NewReader(text)), marking(finder, &again, "AC")))
 		if string(whole) != string(split) || err != err2 || fmt.Sprint(found) != fmt.Sprint(again) {
 			t.Errorf("whole %q %v, split %q %v", whole, err, split, err2)
 		}
-		if same, err := io.ReadAll(finder.Message(strings.NewReader(text), marking(&found, ""))); err != nil || string(same) != text {
+		if same, err := io.ReadAll(finder.Message(strings.NewReader(text), marking(finder, &found, ""))); err != nil || string(same) != text {
 			t.Errorf("%q became %q, %v", text, same, err)
 		}
 	})
@@ -184,7 +195,7 @@ func BenchmarkMessage(b *testing.B) {
 			src, buf := strings.NewReader(text), make([]byte, 16<<10)
 			for b.Loop() {
 				src.Reset(text)
-				r := f.Message(src, marking(new([]string), ""))
+				r := f.Message(src, marking(f, new([]string), ""))
 				for {
 					if _, err := r.Read(buf); err != nil {
 						break

@@ -3,6 +3,8 @@ package rewrite
 import (
 	"mime"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/cutoutdev/cutout/internal/secret"
 )
@@ -132,6 +134,60 @@ func (s syntax) escapes() (byte, unescapeFunc) {
 		return '&', unescapeEntity
 	}
 	return 0, nil
+}
+
+// simple are the escapes of one letter, RFC 8259 §7.
+var simple = [256]byte{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+// unescapeJSON appends what the escape at the beginning of s stands for and
+// returns its length; 0 if s does not hold all of it. What is no escape
+// stands for itself.
+func unescapeJSON(dst, s []byte, final bool) ([]byte, int) {
+	switch {
+	case len(s) == 1 && !final:
+		return dst, 0
+	case len(s) > 1 && simple[s[1]] != 0:
+		return append(dst, simple[s[1]]), 2
+	}
+	c, n := unit(s, final)
+	switch {
+	case n == 0:
+		return dst, 0
+	case n < 0:
+		return append(dst, s[0]), 1
+	case !utf16.IsSurrogate(c):
+		return utf8.AppendRune(dst, c), n
+	}
+	low, m := unit(s[n:], final)
+	if m == 0 {
+		return dst, 0
+	}
+	if pair := utf16.DecodeRune(c, low); m > 0 && pair != utf8.RuneError {
+		return utf8.AppendRune(dst, pair), n + m
+	}
+	return utf8.AppendRune(dst, utf8.RuneError), n
+}
+
+// unit reads \uXXXX at the beginning of s: its length is 6, -1 if that is not
+// there, or 0 if it may come.
+func unit(s []byte, final bool) (rune, int) {
+	var c rune
+	for i := range 6 {
+		if i == len(s) {
+			if final {
+				return 0, -1
+			}
+			return 0, 0
+		}
+		digit, ok := unhex(s[i])
+		switch {
+		case i == 0 && s[i] != '\\', i == 1 && s[i] != 'u', i > 1 && !ok:
+			return 0, -1
+		case i > 1:
+			c = c<<4 | rune(digit)
+		}
+	}
+	return c, 6
 }
 
 func unescapePercent(dst, s []byte, final bool) ([]byte, int) {

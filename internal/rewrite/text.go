@@ -140,6 +140,9 @@ func (t *text) found(dst []byte, s *secret.Secret, p []byte) ([]byte, error) {
 // covered reports whether the next byte is in a part of bodies where s may
 // be written. It is not sane if that could not be found out.
 func (t *text) covered(s *secret.Secret) (covered, sane bool) {
+	if t.w.anywhere {
+		return true, true
+	}
 	sane = true
 	for _, p := range s.Allowed().Body {
 		switch {
