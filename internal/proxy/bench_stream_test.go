@@ -10,19 +10,6 @@ import (
 	"time"
 )
 
-// ask is a GET of good.test with a credential.
-func ask(b *testing.B, c *http.Client, path string) *http.Response {
-	c.Timeout = 0
-	r := must(http.NewRequest("GET", "https://good.test"+path, nil))
-	r.Header.Set("Authorization", "Bearer "+placeholder)
-	resp, err := c.Do(r)
-	if err != nil || resp.StatusCode != 200 {
-		b.Fatal(resp, err)
-	}
-	b.Cleanup(func() { resp.Body.Close() })
-	return resp
-}
-
 // BenchmarkEvent is the time from the writing of a server-sent event to its
 // reading, over the boundary and without it, in turn.
 func BenchmarkEvent(b *testing.B) {
@@ -41,8 +28,8 @@ func BenchmarkEvent(b *testing.B) {
 				}
 			}))
 			streams := map[string]*bufio.Reader{
-				"/direct": bufio.NewReader(ask(b, w.direct(w.good.Addr().String()), "/direct").Body),
-				"/cutout": bufio.NewReader(ask(b, w.client(), "/cutout").Body),
+				"/direct": bufio.NewReader(w.stream(w.direct(w.good.Addr().String()), "/direct").Body),
+				"/cutout": bufio.NewReader(w.stream(w.client(), "/cutout").Body),
 			}
 			took := make(map[string][]time.Duration)
 			for b.Loop() {
@@ -87,7 +74,7 @@ func BenchmarkDownload(b *testing.B) {
 				for b.Loop() {
 					for i, c := range clients {
 						began := time.Now()
-						resp := ask(b, c, "/")
+						resp := w.stream(c, "/")
 						if n, err := io.Copy(io.Discard, decoding(resp)); n != int64(want[i]) || err != nil {
 							b.Fatal(n, err)
 						}

@@ -102,37 +102,6 @@ func TestOtherHostUntouched(t *testing.T) {
 	})
 }
 
-// A stream is live: what the server has sent arrives before it sends more.
-func TestLive(t *testing.T) {
-	protocols(t, func(t *testing.T, protocol string) {
-		more := make(chan bool)
-		w := newWorld(t, protocol, handler(func(rw http.ResponseWriter, r *http.Request) {
-			rw.Header().Set("Content-Type", "text/event-stream")
-			for i := range 3 {
-				fmt.Fprintf(rw, "data: %d\n\n", i)
-				rw.(http.Flusher).Flush()
-				<-more
-			}
-		}))
-		r, _ := http.NewRequest("GET", "https://good.test/", nil)
-		r.Header.Set("Authorization", "Bearer "+placeholder)
-		resp, err := w.client().Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		lines := bufio.NewScanner(resp.Body)
-		for i := range 3 {
-			lines.Scan()
-			if lines.Text() != fmt.Sprintf("data: %d", i) {
-				t.Errorf("line is %q, %v", lines.Text(), lines.Err())
-			}
-			lines.Scan()
-			more <- true
-		}
-	})
-}
-
 // Both sides may speak at once, on one request.
 func TestFullDuplex(t *testing.T) {
 	protocols(t, func(t *testing.T, protocol string) {

@@ -323,6 +323,21 @@ func (w *world) do(c *http.Client, method, url string, body io.Reader, edit func
 	return answer{resp.StatusCode, resp.Header, string(text), all.String(), err}
 }
 
+// stream asks good.test for path with a credential, and returns the answer
+// unread.
+func (w *world) stream(c *http.Client, path string) *http.Response {
+	w.t.Helper()
+	c.Timeout = 0 // it may last
+	r := must(http.NewRequest("GET", "https://good.test"+path, nil))
+	r.Header.Set("Authorization", "Bearer "+placeholder)
+	resp, err := c.Do(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.root.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
 // get is do with a bearer token.
 func (w *world) get(c *http.Client, url, token string) answer {
 	w.t.Helper()
