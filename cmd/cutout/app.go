@@ -149,7 +149,7 @@ real value only in requests to the hosts that you allowed.`,
 	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
-	root.AddCommand(a.runCommand(), a.setupCommand(), a.doctorCommand(), a.imageCommand(),
+	root.AddCommand(a.runCommand(), a.boundaryCommand(), a.setupCommand(), a.doctorCommand(), a.imageCommand(),
 		a.secretCommand(), a.confCommand(), a.auditCommand(), a.netCommand(), a.explainCommand(), a.versionCommand(), a.completionCommand())
 	return root
 }

@@ -9,8 +9,6 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/cutoutdev/cutout/internal/keeper"
 )
 
 // A relay passes the signals that the caller gets on to the guest's command.
@@ -22,9 +20,12 @@ type relay struct {
 	ch     chan os.Signal
 
 	mu   sync.Mutex
-	proc *keeper.Process
+	proc signaller
 	asks int // signals that ask the command to end
 }
+
+// A signaller is a command that can be sent signals, by name.
+type signaller interface{ Signal(name string) error }
 
 // patienceWithGuest is how many times a command may be asked to end before
 // the sandbox is ended.
@@ -52,7 +53,7 @@ func (r *relay) stop() {
 }
 
 // to names the command that gets the signals from now on.
-func (r *relay) to(p *keeper.Process) {
+func (r *relay) to(p signaller) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.proc = p

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/audit"
@@ -34,13 +35,10 @@ func (a *app) runSandbox(ctx context.Context, relay *relay, home state.Home, r s
 
 	notices := newNotices(a.out, r.spec.Secrets)
 	started := a.out.Stage("starting the sandbox")
-	sandbox, err := startKeeper(ctx, r, func(m keeper.Message) { a.tell(m, r.options.Quiet) })
+	sandbox, err := startKeeper(ctx, r.spec, r.values, nil, func(m keeper.Message) { a.tell(m, r.options.Quiet) })
 	started()
 	if err != nil {
-		if crash, ok := errors.AsType[*keeper.CrashError](err); ok && relay.cause(err) == err {
-			return errors.Join(term.WithHint(err, "report this with %s", crash.Log), place.End())
-		}
-		return relay.cause(errors.Join(keeperError(err), place.Remove()))
+		return a.notStarted(relay, place, err)
 	}
 	defer func() {
 		why := sandbox.End()
@@ -68,19 +66,27 @@ func (a *app) runSandbox(ctx context.Context, relay *relay, home state.Home, r s
 	if err != nil {
 		return relay.cause(err)
 	}
-	return exitStatus(exit, r.command)
+	return exitStatus(exit, r.command.Args[0], " in the guest")
+}
+
+// notStarted takes down what a keeper that did not start has left.
+func (a *app) notStarted(relay *relay, place *state.Sandbox, err error) error {
+	if crash, ok := errors.AsType[*keeper.CrashError](err); ok && relay.cause(err) == err {
+		return errors.Join(term.WithHint(err, "report this with %s", crash.Log), place.End())
+	}
+	return relay.cause(errors.Join(keeperError(err), place.Remove()))
 }
 
 // startKeeper starts a keeper that gets its values from the source helper.
-func startKeeper(ctx context.Context, r sandboxRun, tell func(keeper.Message)) (*keeper.Sandbox, error) {
-	values, err := r.values.HandOver(ctx)
+func startKeeper(ctx context.Context, spec keeper.Spec, held *helper.Client, link *os.File, tell func(keeper.Message)) (*keeper.Sandbox, error) {
+	values, err := held.HandOver(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if values != nil {
 		defer values.Close()
 	}
-	return keeper.Start(ctx, r.spec, values, tell)
+	return keeper.Start(ctx, spec, values, link, tell)
 }
 
 // tell shows what the keeper says while it starts and works.
@@ -132,16 +138,17 @@ func errTimeout(d time.Duration) error {
 	return &exitError{exitTimeout, fmt.Errorf("the command ran for %v, its --timeout, and was ended", d)}
 }
 
-// exitStatus turns the way in which the guest's command ended into ours.
-func exitStatus(e keeper.Exit, cmd keeper.Command) error {
+// exitStatus turns the way in which the command ended into ours. Where says
+// where it ran.
+func exitStatus(e keeper.Exit, name, where string) error {
 	switch {
 	case e.NotFound:
-		err := fmt.Errorf("run %s: not found in the guest", cmd.Args[0])
+		err := fmt.Errorf("run %s: not found%s", name, where)
 		return &exitError{e.Code, term.WithHint(err, "check the name; a shell's words need sh -c '…'")}
 	case e.NotExecutable:
-		return &exitError{e.Code, fmt.Errorf("run %s: cannot be executed in the guest", cmd.Args[0])}
+		return &exitError{e.Code, fmt.Errorf("run %s: cannot be executed%s", name, where)}
 	case e.Reason != "":
-		return &exitError{e.Code, fmt.Errorf("run %s in the guest: %s", cmd.Args[0], e.Reason)}
+		return &exitError{e.Code, fmt.Errorf("run %s%s: %s", name, where, e.Reason)}
 	case e.Code != 0:
 		return &exitError{e.Code, nil}
 	}

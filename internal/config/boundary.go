@@ -27,6 +27,12 @@ type Boundary struct {
 	Also []Text   // what the user wrote besides: searched for values before anything is parsed
 }
 
+// Build makes the specification of a boundary for a workload that is no
+// machine of ours, and has the values read, which then are held by values.
+func (b Boundary) Build(ctx context.Context, values Values) (keeper.Spec, error) {
+	return b.build(ctx, values, b.texts())
+}
+
 // build makes the specification of a boundary and of what more adds, and has
 // the values read, which then are held by values. Texts are all that the user
 // wrote.

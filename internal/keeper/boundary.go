@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"net"
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/ca"
@@ -12,6 +11,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/dns"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/netstack"
+	"github.com/cutoutdev/cutout/internal/netstack/frame"
 	"github.com/cutoutdev/cutout/internal/pin"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/proxy"
@@ -36,7 +36,7 @@ type boundaryConfig struct {
 	set       *secret.Set
 	store     *secret.Store
 	log       *audit.Log
-	link      net.Conn // of the guest's NIC, owned by the boundary; nil = no network
+	link      frame.Link // of the guest's NIC, owned by the boundary; nil = no network
 	terminate func(policy.Reason)
 }
 

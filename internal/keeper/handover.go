@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 
+	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/secret"
 	"github.com/cutoutdev/cutout/internal/source"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ import (
 const (
 	handoverFD = 3
 	valuesFD   = 4
+	linkFD     = 5 // of the workload, if it is no machine of ours
 )
 
 // A Message is what the keeper tells its client. Exactly one field is set.
@@ -33,7 +35,10 @@ type Message struct {
 	Notice   string    `json:"notice,omitempty"` // one line for the user
 	Failed   *Failure  `json:"failed,omitempty"` // the sandbox did not start
 	Ready    bool      `json:"ready,omitempty"`  // the control socket answers
-	Ended    string    `json:"ended,omitempty"`  // the sandbox was ended, and why
+
+	Workload *Workload    `json:"workload,omitempty"` // before Ready, if there is no machine
+	Event    *audit.Event `json:"event,omitempty"`    // refusals and the like, if there is no machine
+	Ended    string       `json:"ended,omitempty"`    // the sandbox was ended, and why
 }
 
 // Progress is a stage of something slow; Total is 0 where it is not known.

@@ -41,3 +41,6 @@ func peerUID(conn *net.UnixConn) (int, error) {
 	}
 	return int(cred.Uid), nil
 }
+
+// peerOutside: there are no namespaces.
+func peerOutside(*net.UnixConn) bool { return false }

@@ -54,7 +54,8 @@ func dialAndRead(path string) int {
 }
 
 // TestPeer is ATTACKS E1: a process of another uid that finds the socket,
-// through modes that somebody has opened, is not served.
+// through modes that somebody has opened, is not served; nor is, E11, one of
+// the own uid in a network namespace of its own.
 func TestPeer(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to become another user")
@@ -80,11 +81,11 @@ func TestPeer(t *testing.T) {
 		}
 	}()
 	path := filepath.Join(dir, SocketName)
-	dial := func(uid uint32) int {
+	dial := func(uid uint32, flags uintptr) int {
 		cmd := exec.Command("/proc/self/exe")
 		cmd.Env = []string{dialAsEnv + "=" + path}
 		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}, Cloneflags: flags}
 		err := cmd.Run()
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return exit.ExitCode()
@@ -93,7 +94,7 @@ func TestPeer(t *testing.T) {
 		return 0
 	}
 	const stranger = 65534
-	if got := dial(stranger); got != refused {
+	if got := dial(stranger, 0); got != refused {
 		t.Errorf("another uid got past the modes: %d", got)
 	}
 	for _, p := range []string{dir, path} {
@@ -101,10 +102,13 @@ func TestPeer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := dial(stranger); got != refused {
+	if got := dial(stranger, 0); got != refused {
 		t.Errorf("another uid was served: %d", got)
 	}
-	if got := dial(0); got != served {
+	if got := dial(0, 0); got != served {
 		t.Errorf("the own uid was not served: %d", got)
+	}
+	if got := dial(0, syscall.CLONE_NEWNET); got != refused {
+		t.Errorf("a workload of the own uid was served: %d", got)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/guest"
 	"github.com/cutoutdev/cutout/internal/ingress"
+	"github.com/cutoutdev/cutout/internal/netstack/frame"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 	"github.com/cutoutdev/cutout/internal/vm/qemu"
@@ -61,24 +62,23 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	if err := s.record("starting", s.spec.ID); err != nil { // or the first use of a value would find out
 		return err
 	}
+	if s.spec.Link != "" {
+		return s.startLinked(ctx, set)
+	}
 	if s.ingress, err = ingress.Listen(s.spec.Net.Published); err != nil {
 		return err
 	}
-	var link net.Conn
+	var link frame.Link
 	var nic *os.File
 	if !s.spec.Net.Off() {
-		if link, nic, err = socketPair("nic"); err != nil {
+		var conn net.Conn
+		if conn, nic, err = socketPair("nic"); err != nil {
 			return err
 		}
+		link = frame.NewStream(conn)
 		s.files = append(s.files, nic)
 	}
-	s.boundary, err = newBoundary(boundaryConfig{
-		spec: s.spec, set: set, store: s.store, log: s.log, link: link,
-		terminate: func(r policy.Reason) {
-			s.end(fmt.Errorf("a secret's placeholder was used against the rules: %s", r.What()))
-		},
-	})
-	if err != nil {
+	if s.boundary, err = newBoundary(s.boundaryConfig(set, link)); err != nil {
 		return err
 	}
 	if err := s.boot(ctx, nic); err != nil {
@@ -93,29 +93,39 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	return s.serve(ctx, set)
 }
 
+func (s *sandbox) boundaryConfig(set *secret.Set, link frame.Link) boundaryConfig {
+	return boundaryConfig{
+		spec: s.spec, set: set, store: s.store, log: s.log, link: link,
+		terminate: func(r policy.Reason) {
+			s.end(fmt.Errorf("a secret's placeholder was used against the rules: %s", r.What()))
+		},
+	}
+}
+
 // serve opens the control socket.
 func (s *sandbox) serve(ctx context.Context, set *secret.Set) (err error) {
 	s.control, err = listen(s.spec.Dirs.Runtime)
 	if err != nil {
 		return err
 	}
-	env := s.spec.Guest.Env
 	var names []string
 	for _, x := range set.All() {
-		env = mergeEnv(env, []string{x.Name + "=" + x.Placeholder})
 		names = append(names, x.Name)
 	}
 	c := &control{
-		guest: s.guest, env: env, events: &s.events,
+		guest: s.guest, env: mergeEnv(s.spec.Guest.Env, placeholders(set)), events: &s.events,
 		info: func() Info {
-			return Info{
-				ID: s.spec.ID, Accel: s.machine.Accel().String(), Restored: s.restored, Secrets: names,
-				PIDs: []int{os.Getpid(), s.machine.Pid()}, Audit: s.log.Head(),
+			i := Info{ID: s.spec.ID, Restored: s.restored, Secrets: names, PIDs: []int{os.Getpid()}, Audit: s.log.Head()}
+			if s.machine != nil {
+				i.Accel, i.PIDs = s.machine.Accel().String(), append(i.PIDs, s.machine.Pid())
 			}
+			return i
 		},
 		net: func() NetState {
 			n := s.boundary.netState()
-			n.Published = s.ingress.Ports()
+			if s.ingress != nil {
+				n.Published = s.ingress.Ports()
+			}
 			return n
 		},
 		dump: s.dumpMemory, died: s.died,

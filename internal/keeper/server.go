@@ -45,12 +45,22 @@ func listen(dir string) (net.Listener, error) {
 		l.Close()
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}
-	return peerListener{l}, nil
+	return peerListener{Listener: l, control: true}, nil
 }
 
 // A peerListener admits only processes of this uid and root, whatever the
-// modes of the directories above say.
-type peerListener struct{ net.Listener }
+// modes of the directories above say; and on a control socket none of a
+// workload's, which may have our uid.
+type peerListener struct {
+	net.Listener
+	control bool
+}
+
+// admits says whom.
+func (l peerListener) admits(conn *net.UnixConn) bool {
+	uid, err := peerUID(conn)
+	return err == nil && (uid == os.Geteuid() || uid == 0) && !(l.control && peerOutside(conn))
+}
 
 func (l peerListener) Accept() (net.Conn, error) {
 	for {
@@ -58,7 +68,7 @@ func (l peerListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if uid, err := peerUID(conn.(*net.UnixConn)); err == nil && (uid == os.Geteuid() || uid == 0) {
+		if l.admits(conn.(*net.UnixConn)) {
 			return conn, nil
 		}
 		conn.Close()
@@ -70,9 +80,11 @@ func (c *control) serve(ctx context.Context, l net.Listener) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/sandbox", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(c.info()) })
 	mux.HandleFunc("GET /v1/net", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(c.net()) })
-	mux.HandleFunc("PUT /v1/files", c.putFiles)
-	mux.HandleFunc("GET /v1/memory", c.getMemory)
-	mux.HandleFunc("POST /v1/exec", c.exec)
+	if c.guest != nil {
+		mux.HandleFunc("PUT /v1/files", c.putFiles)
+		mux.HandleFunc("GET /v1/memory", c.getMemory)
+		mux.HandleFunc("POST /v1/exec", c.exec)
+	}
 	srv := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 10 * time.Second,

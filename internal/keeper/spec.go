@@ -13,12 +13,13 @@ import (
 // A Spec is everything that a sandbox is made of except values. It is what
 // the CLI hands to the keeper, as JSON.
 type Spec struct {
-	ID      string  `json:"id"`
-	Dirs    Dirs    `json:"dirs"`
-	Machine Machine `json:"machine"`
-	Guest   Guest   `json:"guest"`
-	Net     Net     `json:"net"`
-	TLS     TLS     `json:"tls"`
+	ID      string   `json:"id"`
+	Dirs    Dirs     `json:"dirs"`
+	Link    LinkKind `json:"link,omitempty"` // "" = a machine of ours
+	Machine Machine  `json:"machine"`
+	Guest   Guest    `json:"guest"`
+	Net     Net      `json:"net"`
+	TLS     TLS      `json:"tls"`
 
 	Secrets     []secret.Secret  `json:"secrets"` // without values
 	OnViolation secret.Violation `json:"on_violation"`

@@ -29,10 +29,12 @@ type Sandbox struct {
 }
 
 // Start starts a keeper for spec, which reads the values of its secrets from
-// values, and waits until the guest takes commands. Values may be nil if there
-// are no secrets; the caller closes it. Progress and notices are told to
-// tell, which may be nil. A *Failure is the keeper's own word.
-func Start(ctx context.Context, spec Spec, values *os.File, tell func(Message)) (*Sandbox, error) {
+// values, and waits until the guest takes commands, or the boundary is there
+// for the workload at the other end of link. Values may be nil if there are no
+// secrets, link if there is a machine; the caller closes both. Progress and
+// notices are told to tell, which may be nil. A *Failure is the keeper's own
+// word.
+func Start(ctx context.Context, spec Spec, values, link *os.File, tell func(Message)) (*Sandbox, error) {
 	conn, theirs, err := socketPair("handover")
 	if err != nil {
 		return nil, err
@@ -60,7 +62,9 @@ func Start(ctx context.Context, spec Spec, values *os.File, tell func(Message)) 
 		// A ^C at the terminal is the client's to handle.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	if values != nil {
+	if link != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, values, link) // nil leaves values' number free
+	} else if values != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, values)
 	}
 	if err := cmd.Start(); err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/netstack"
+	"github.com/cutoutdev/cutout/internal/netstack/frame"
 	"github.com/cutoutdev/cutout/internal/netstack/netstacktest"
 )
 
@@ -47,7 +48,7 @@ func TestCloseReleasesEverything(t *testing.T) {
 			},
 		}
 		boundary, end := netstacktest.Cable(t)
-		cfg.Link = boundary
+		cfg.Link = frame.NewStream(boundary)
 		s, err := netstack.New(cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -129,7 +130,7 @@ func TestConfig(t *testing.T) {
 	good := func(t *testing.T) netstack.Config {
 		link, _ := netstacktest.Cable(t)
 		return netstack.Config{
-			Link: link, TCP: refuse, Guest4: netstacktest.Guest4, Gateway4: netstacktest.Gateway4,
+			Link: frame.NewStream(link), TCP: refuse, Guest4: netstacktest.Guest4, Gateway4: netstacktest.Gateway4,
 			Guest6: netstacktest.Guest6, Gateway6: netstacktest.Gateway6,
 		}
 	}
@@ -151,7 +152,7 @@ func TestConfig(t *testing.T) {
 				s.Close()
 				t.Error("accepted")
 			}
-			if _, err := c.Link.Write([]byte("x")); err == nil {
+			if err := c.Link.WriteFrames(1, func(int) [][]byte { return [][]byte{{0}} }); err == nil {
 				t.Error("the link was left open")
 			}
 		})

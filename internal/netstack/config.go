@@ -5,14 +5,15 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+
+	"github.com/cutoutdev/cutout/internal/netstack/frame"
 )
 
 // Config is what a Stack is made of. Link, at least one pair of addresses and
 // TCP must be given.
 type Config struct {
-	// Link carries the guest's frames in QEMU's stream framing. The Stack
-	// owns it.
-	Link net.Conn
+	// Link carries the guest's frames. The Stack owns it.
+	Link frame.Link
 	// MTU is the largest IP packet on the link; 0: DefaultMTU.
 	MTU int
 

@@ -100,7 +100,7 @@ func FuzzStream(f *testing.F) {
 		}
 		cfg := netstack.Config{TCP: refuse, Guest4: netstacktest.Guest4, Gateway4: netstacktest.Gateway4}
 		boundary, end := netstacktest.Cable(t)
-		cfg.Link = boundary
+		cfg.Link = frame.NewStream(boundary)
 		s, err := netstack.New(cfg)
 		if err != nil {
 			t.Fatal(err)

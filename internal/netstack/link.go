@@ -1,7 +1,6 @@
 package netstack
 
 import (
-	"net"
 	"sync"
 	"sync/atomic"
 
@@ -19,8 +18,7 @@ const ethernetLen = header.EthernetMinimumSize
 // its address is configured: nothing is ever learnt from the guest, so there
 // is no neighbour table to poison.
 type link struct {
-	conn     net.Conn
-	writer   *frame.Writer
+	frames   frame.Link
 	filter   *filter
 	counters *counters
 	mtu      uint32
@@ -33,8 +31,7 @@ type link struct {
 
 func newLink(cfg *Config, c *counters) *link {
 	l := &link{
-		conn:     cfg.Link,
-		writer:   frame.NewWriter(cfg.Link),
+		frames:   cfg.Link,
 		filter:   newFilter(cfg, c),
 		counters: c,
 		mtu:      uint32(cfg.MTU),
@@ -49,9 +46,8 @@ func newLink(cfg *Config, c *counters) *link {
 func (l *link) read() {
 	defer close(l.done)
 	defer l.Close()
-	r := frame.NewReader(l.conn)
 	for {
-		b, err := r.Next()
+		b, err := l.frames.Next()
 		if err != nil {
 			if err == frame.ErrLength {
 				l.counters.drop(Malformed)
@@ -87,7 +83,7 @@ func (l *link) handle(b []byte) {
 func (l *link) write(b []byte) {
 	l.counters.framesOut.Add(1)
 	l.counters.bytesOut.Add(uint64(len(b)))
-	if l.writer.WriteFrame(b) != nil {
+	if l.frames.WriteFrames(1, func(int) [][]byte { return [][]byte{b} }) != nil {
 		l.Close()
 	}
 }
@@ -95,7 +91,7 @@ func (l *link) write(b []byte) {
 // WritePackets implements stack.LinkWriter.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	list := pkts.AsSlice()
-	err := l.writer.WriteFrames(len(list), func(i int) [][]byte {
+	err := l.frames.WriteFrames(len(list), func(i int) [][]byte {
 		l.counters.bytesOut.Add(uint64(list[i].Size()))
 		return list[i].AsSlices()
 	})
@@ -134,7 +130,7 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 func (l *link) IsAttached() bool { return l.dispatcher.Load() != nil }
 
 // Close implements stack.NetworkLinkEndpoint. It unblocks reader and writers.
-func (l *link) Close() { l.closeOnce.Do(func() { l.conn.Close() }) }
+func (l *link) Close() { l.closeOnce.Do(func() { l.frames.Close() }) }
 
 // Wait implements stack.NetworkLinkEndpoint.
 func (l *link) Wait() { <-l.done }

@@ -75,9 +75,9 @@ func prepareDocs(t *testing.T, w *world, dir string) {
 	shim := fmt.Sprintf(`#!/bin/sh
 # The sessions' cutout, with the names in them served by this machine.
 verb=$1
-[ "$verb" = run ] || exec %[1]s "$@"
+[ "$verb" = run ] || [ "$verb" = boundary ] || exec %[1]s "$@"
 shift
-exec %[1]s run --connect-to api.example.com:443=%[2]s --tls-upstream-ca-cert %[3]s/ca.pem "$@"
+exec %[1]s $verb --connect-to api.example.com:443=%[2]s --tls-upstream-ca-cert %[3]s/ca.pem "$@"
 `, cutout, w.upstreams["API"].Addr(), dir)
 	for _, step := range []error{
 		os.Mkdir(filepath.Join(dir, "shim"), 0o755),

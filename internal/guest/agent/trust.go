@@ -5,18 +5,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cutoutdev/cutout/internal/roots"
 	"golang.org/x/sys/unix"
 )
-
-// bundles are where images keep the roots that they trust, in one file.
-var bundles = []string{
-	"/etc/ssl/certs/ca-certificates.crt",                // Debian, Alpine, Arch
-	"/etc/pki/tls/certs/ca-bundle.crt",                  // Red Hat
-	"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Red Hat
-	"/etc/ssl/cert.pem",                                 // Alpine
-	"/etc/ssl/ca-bundle.pem",                            // SUSE
-	"/var/lib/ca-certificates/ca-bundle.pem",            // SUSE
-}
 
 // anchors are where the tools that make the bundles anew look for additions.
 var anchors = []string{
@@ -54,7 +45,7 @@ func (t *trust) add(ca []byte) (needRoots bool, err error) {
 		}
 	}
 	done := make(map[string]bool) // one file under several names
-	for _, name := range bundles {
+	for _, name := range roots.Bundles {
 		if unix.Access(name, unix.F_OK) != nil {
 			continue // most are not there
 		}
@@ -80,7 +71,7 @@ func (t *trust) addRoots(pem []byte) error {
 	if t.ca == nil || t.bundle != "" {
 		return fmt.Errorf("the image has roots of its own")
 	}
-	name := bundles[0]
+	name := roots.Bundles[0]
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
@@ -123,12 +114,5 @@ func (t *trust) environ() []string {
 	if t.bundle == "" {
 		return nil
 	}
-	env := []string{"NODE_EXTRA_CA_CERTS=" + ownCA}
-	for _, name := range []string{
-		"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "AWS_CA_BUNDLE",
-		"PIP_CERT", "CARGO_HTTP_CAINFO", "DENO_CERT", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-	} {
-		env = append(env, name+"="+t.bundle)
-	}
-	return env
+	return roots.Variables(t.bundle, ownCA)
 }

@@ -21,6 +21,31 @@ const Max = 128 << 10
 // ErrLength is returned for a frame longer than Max.
 var ErrLength = errors.New("frame is too long")
 
+// A Link carries frames. One goroutine calls Next; the other methods may be
+// called from several. Close ends Next.
+type Link interface {
+	// Next returns the next frame, valid until the next call.
+	Next() ([]byte, error)
+	// WriteFrames writes n frames; parts returns the pieces of one.
+	WriteFrames(n int, parts func(i int) [][]byte) error
+	Close() error
+}
+
+// A Stream is a connection with frames in QEMU's framing. It is a [Link].
+type Stream struct {
+	*Reader
+	*Writer
+	conn net.Conn
+}
+
+// NewStream returns the frames of conn, which it owns.
+func NewStream(conn net.Conn) *Stream {
+	return &Stream{NewReader(conn), NewWriter(conn), conn}
+}
+
+// Close closes the connection.
+func (s *Stream) Close() error { return s.conn.Close() }
+
 // A Reader reads frames. It is used by one goroutine.
 type Reader struct {
 	r    *bufio.Reader

@@ -27,6 +27,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 
 	"github.com/cutoutdev/cutout/internal/netstack"
+	"github.com/cutoutdev/cutout/internal/netstack/frame"
 )
 
 // The addresses of a guest made by Start, unless the config has others.
@@ -54,7 +55,7 @@ func Start(t testing.TB, cfg netstack.Config) (*Guest, *netstack.Stack) {
 		cfg.Guest4, cfg.Gateway4, cfg.Guest6, cfg.Gateway6 = Guest4, Gateway4, Guest6, Gateway6
 	}
 	boundary, guest := Cable(t)
-	cfg.Link = boundary
+	cfg.Link = frame.NewStream(boundary)
 	s, err := netstack.New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,8 @@ import (
 type Client struct {
 	Notice func(string) // is told warnings about places of values; may be nil
 
+	requests []Request // that were read
+
 	cmd    *exec.Cmd     // nil = not started
 	ended  chan struct{} // closed when it has been waited for
 	conn   net.Conn
@@ -47,6 +49,7 @@ func (c *Client) Read(ctx context.Context, requests []Request) ([]Result, error)
 	if err := c.start(requests); err != nil {
 		return nil, fmt.Errorf("start source helper: %w", err)
 	}
+	c.requests = requests
 	out, err := c.ask(ctx, a, values)
 	for i, r := range out.Results {
 		if r.Warning != "" && c.Notice != nil {
@@ -55,6 +58,9 @@ func (c *Client) Read(ctx context.Context, requests []Request) ([]Result, error)
 	}
 	return out.Results, err
 }
+
+// Requests returns what was read.
+func (c *Client) Requests() []Request { return c.requests }
 
 // Check refuses texts that hold one of the values.
 func (c *Client) Check(ctx context.Context, texts []Text) error {

@@ -24,6 +24,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/dns"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/netstack"
+	"github.com/cutoutdev/cutout/internal/netstack/frame"
 	"github.com/cutoutdev/cutout/internal/netstack/netstacktest"
 	"github.com/cutoutdev/cutout/internal/pin"
 	"github.com/cutoutdev/cutout/internal/policy"
@@ -151,8 +152,8 @@ func (b *Boundary) plug() {
 		b.Guest, b.Stack = netstacktest.Start(b.T, cfg)
 		return
 	}
-	var guest net.Conn
-	cfg.Link, guest = netstacktest.Cable(b.T)
+	link, guest := netstacktest.Cable(b.T)
+	cfg.Link = frame.NewStream(link)
 	b.Stack = Must(netstack.New(cfg))
 	b.T.Cleanup(func() { b.Stack.Close() })
 	b.Plug(guest, cfg)

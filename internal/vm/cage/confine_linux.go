@@ -1,14 +1,14 @@
 package cage
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"syscall"
-	"unsafe"
 
 	"github.com/cutoutdev/cutout/internal/seccomp"
 	"golang.org/x/sys/unix"
+
+	"github.com/cutoutdev/cutout/internal/privilege"
 )
 
 // confine drops everything that the plan does not grant and executes the
@@ -62,7 +62,7 @@ func (h *helper) steps(namespaced bool, l Layers) []step {
 	all := []step{
 		{"death signal", false, h.alive},
 		{"limits", false, limits},
-		{"keyring", false, newKeyring},
+		{"keyring", false, privilege.NewKeyring},
 	}
 	if l.Root {
 		all = append(all, step{"root directory", true, func() error { return newRoot(p.Tree) }})
@@ -80,7 +80,7 @@ func (h *helper) steps(namespaced bool, l Layers) []step {
 	}
 	all = append(all, step{"death signal", false, h.alive})
 	if !p.omits("capabilities") {
-		all = append(all, step{"capabilities", false, dropCapabilities})
+		all = append(all, step{"capabilities", false, privilege.Drop})
 	}
 	all = append(all, step{"privileges", false, func() error { return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }})
 	if l.Seccomp {
@@ -114,16 +114,6 @@ func limits() error {
 	return syscall.Setrlimit(unix.RLIMIT_NOFILE, &syscall.Rlimit{Cur: n, Max: n})
 }
 
-// newKeyring leaves the caller's session keyring. x/sys would pass an empty
-// name, which is not the same as none.
-func newKeyring() error {
-	_, _, e := unix.RawSyscall(unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0)
-	if e != 0 && e != unix.ENOSYS && e != unix.EPERM { // containers filter keyctl; the filter below does too
-		return e
-	}
-	return nil
-}
-
 // become takes the program's own ids. Raw system calls, since those of the
 // syscall package act on all threads, which may have ended up in other states.
 func (h *helper) become(mapped bool) error {
@@ -138,7 +128,7 @@ func (h *helper) become(mapped bool) error {
 	if mapped {
 		id = 1
 	}
-	if err := setgroups(groups); err != nil {
+	if err := privilege.SetGroups(groups); err != nil {
 		return fmt.Errorf("set groups: %w", err)
 	}
 	if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, id, id, id); e != 0 {
@@ -151,58 +141,6 @@ func (h *helper) become(mapped bool) error {
 	}
 	if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, id, id, id); e != 0 {
 		return fmt.Errorf("set user: %w", e)
-	}
-	return nil
-}
-
-// secureBits are, each with its lock: no capabilities for uid 0 on exec
-// (NOROOT), none from a change of uid (NO_SETUID_FIXUP), none ambient
-// (NO_CAP_AMBIENT_RAISE); and the lock alone of KEEP_CAPS. See
-// linux/securebits.h.
-const secureBits = 0x01 | 0x02 | 0x04 | 0x08 | 0x20 | 0x40 | 0x80
-
-// dropCapabilities gives up every capability for good. Without the securebits
-// an exec as the namespace's root would regain them all. An unprivileged
-// process has neither capabilities nor the right to set the bits.
-func dropCapabilities() error {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var have [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &have[0]); err != nil {
-		return err
-	}
-	if have[0].Permitted != 0 || have[1].Permitted != 0 {
-		have[0].Effective, have[1].Effective = have[0].Permitted, have[1].Permitted
-		if err := unix.Capset(&hdr, &have[0]); err != nil {
-			return err
-		}
-		if err := unix.Prctl(unix.PR_SET_SECUREBITS, secureBits, 0, 0, 0); err != nil {
-			return fmt.Errorf("set secure bits: %w", err)
-		}
-		for c := uintptr(0); ; c++ {
-			err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
-			if errors.Is(err, unix.EINVAL) {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("drop capability %d: %w", c, err)
-			}
-		}
-	}
-	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
-		return err
-	}
-	var none [2]unix.CapUserData
-	return unix.Capset(&hdr, &none[0])
-}
-
-// setgroups sets the supplementary groups of the calling thread alone.
-func setgroups(groups []uint32) error {
-	var p unsafe.Pointer
-	if len(groups) > 0 {
-		p = unsafe.Pointer(&groups[0])
-	}
-	if _, _, e := unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(groups)), uintptr(p), 0); e != 0 {
-		return e
 	}
 	return nil
 }

@@ -3,8 +3,6 @@ package cage
 import (
 	"encoding/json"
 	"errors"
-	"io"
-	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -12,6 +10,9 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cutoutdev/cutout/internal/memfile"
+	"github.com/cutoutdev/cutout/internal/privilege"
 )
 
 // A helper is the re-executed binary as launcher or as cage-init.
@@ -30,34 +31,11 @@ func inherit() (*helper, error) {
 		return nil, err
 	}
 	// From the plan on; whatever the caller's own parents left open as well.
-	if err := closeOnExec(fd); err != nil {
+	if err := privilege.CloseOnExec(fd); err != nil {
 		return nil, err
 	}
 	h := &helper{told: fd + 1, life: fd + 2, file: os.NewFile(uintptr(fd), "plan")}
-	text, err := io.ReadAll(io.NewSectionReader(h.file, 0, 1<<24))
-	if err != nil {
-		return nil, err
-	}
-	return h, json.Unmarshal(text, &h.plan)
-}
-
-// closeOnExec marks every descriptor from first on.
-func closeOnExec(first int) error {
-	err := unix.CloseRange(uint(first), math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-	if err == nil {
-		return nil
-	}
-	// Before Linux 5.11.
-	open, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return err
-	}
-	for _, e := range open {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first {
-			unix.CloseOnExec(fd)
-		}
-	}
-	return nil
+	return h, memfile.Read(h.file, &h.plan)
 }
 
 func (h *helper) tell(st status) {

@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cutoutdev/cutout/internal/memfile"
 )
 
 // Names under which the binary re-executes itself.
@@ -152,7 +154,7 @@ func (p *Process) run(cfg Config, pl plan, started chan<- error) {
 
 // launch starts the launcher and hears what became of it.
 func (p *Process) launch(cfg Config, pl plan) (st status, cmd *exec.Cmd, err error) {
-	planFile, err := memfile(pl)
+	planFile, err := memfile.New(pl)
 	if err != nil {
 		return st, nil, err
 	}
@@ -232,24 +234,6 @@ func (st status) err() error {
 		return fmt.Errorf("cage the monitor: %s", st.Error)
 	}
 	return fmt.Errorf("cage the monitor: %s: %s", st.Step, st.Error)
-}
-
-// memfile puts v into an unnamed file in memory.
-func memfile(v any) (*os.File, error) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("create memory file: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "plan")
-	if _, err := f.Write(text); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // reap collects a child that launcher started in our name.

@@ -1,0 +1,288 @@
+//go:build linux
+
+// Package boundary runs the real cutout boundary around workloads that are no
+// machines, against servers on this machine: what works for them, and what
+// they must not reach.
+package boundary
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cutoutdev/cutout/internal/testnet"
+)
+
+// binary is the program that is tested.
+var binary string
+
+func TestMain(m *testing.M) {
+	if asWorkload(os.Args) {
+		return
+	}
+	dir, err := os.MkdirTemp("", "cutout-boundary-") // not below a test's own, which is closed to others
+	if err != nil {
+		panic(err)
+	}
+	os.Chmod(dir, 0o755)
+	code := 1
+	if err := build(dir); err == nil {
+		code = m.Run()
+	} else {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// build makes the program, and puts this one beside it, as a workload.
+func build(dir string) error {
+	binary = filepath.Join(dir, "cutout")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", binary, "../../cmd/cutout")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return exec.Command("cp", self, filepath.Join(dir, "workload")).Run()
+}
+
+// A place is one user's: root, or an ordinary one.
+type place struct {
+	t     *testing.T
+	uid   int
+	dir   string // everybody may enter it
+	home  string
+	value string
+	ca    *testnet.CA
+	api   *testnet.Upstream // api.example.test
+	other *testnet.Upstream // other.example.test
+	git   *testnet.Upstream // git.example.test, which has repo.git for me, whose password is the value
+	env   []string
+}
+
+// ordinaryUID is nobody's: no name, no home, no group.
+const ordinaryUID = 23456
+
+// everyone runs f as root and as an ordinary user.
+func everyone(t *testing.T, f func(t *testing.T, p *place)) {
+	if os.Geteuid() != 0 {
+		t.Run("ordinary user", func(t *testing.T) { f(t, newPlace(t, os.Geteuid())) })
+		return
+	}
+	t.Run("root", func(t *testing.T) { f(t, newPlace(t, 0)) })
+	t.Run("ordinary user", func(t *testing.T) { f(t, newPlace(t, ordinaryUID)) })
+}
+
+var places atomic.Int32 // that were made; their names are short, since sockets' must be
+
+func newPlace(t *testing.T, uid int) *place {
+	t.Helper()
+	p := &place{t: t, uid: uid, dir: filepath.Join(filepath.Dir(binary), fmt.Sprint(places.Add(1)))}
+	p.home = filepath.Join(p.dir, "home")
+	ca, err := testnet.NewCA()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ca = ca
+	start := func(h http.Handler, names ...string) *testnet.Upstream {
+		cert, err := ca.Cert(names...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := testnet.StartUpstream(testnet.UpstreamConfig{Cert: &cert, Handler: h})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { u.Close() })
+		return u
+	}
+	var b [15]byte
+	rand.Read(b[:])
+	p.value = "sk-live-" + hex.EncodeToString(b[:])
+	repos := t.TempDir()
+	repo, err := testnet.GitServer(repos, "repo", "me", p.value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.api, p.other, p.git = start(nil, "api.example.test", "api.example.com"), start(nil, "other.example.test"), start(repo, "git.example.test")
+	p.env = []string{"PATH=" + os.Getenv("PATH"), "CUTOUT_HOME=" + p.home, "API_KEY=" + p.value, "LC_ALL=C.UTF-8"}
+	for _, err := range []error{
+		os.Mkdir(p.dir, 0o755), os.Mkdir(p.home, 0o700), ca.WriteFile(filepath.Join(p.dir, "ca.pem")),
+		os.Link(filepath.Join(filepath.Dir(binary), "workload"), filepath.Join(p.dir, "workload")),
+		os.Chown(p.dir, uid, uid), os.Chown(p.home, uid, uid),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// upstreams are the flags that let this machine serve the names.
+func (p *place) upstreams() []string {
+	return []string{
+		"--connect-to", "api.example.test:443=" + p.api.Addr().String(),
+		"--connect-to", "other.example.test:443=" + p.other.Addr().String(),
+		"--connect-to", "git.example.test:443=" + p.git.Addr().String(),
+		"--tls-upstream-ca-cert", filepath.Join(p.dir, "ca.pem"),
+	}
+}
+
+// command prepares cutout as the place's user.
+func (p *place) command(args ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	p.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env, cmd.Dir, cmd.WaitDelay = p.env, p.dir, time.Second
+	if p.uid != os.Geteuid() {
+		// Where /dev is not set up as distributions do, the user has one that is.
+		cmd.Path = "/proc/self/exe"
+		cmd.Args = append([]string{asUser, fmt.Sprint(p.uid), binary}, args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+	}
+	return cmd
+}
+
+// run runs cutout boundary with the secret and the upstreams.
+func (p *place) run(args ...string) (stdout, stderr string, code int) {
+	p.t.Helper()
+	args = append(append([]string{"boundary", "--secret", "API_KEY@api.example.test,git.example.test"}, p.upstreams()...), args...)
+	cmd := p.command(args...)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	err := cmd.Run()
+	if err != nil && cmd.ProcessState == nil {
+		p.t.Fatal(err)
+	}
+	return out.String(), said.String(), cmd.ProcessState.ExitCode()
+}
+
+// asUser is the name under which the test takes a user's place: argument 1 is
+// the id, the rest a command.
+const asUser = "cutout-test-as-user"
+
+// becomeUser does what asUser says, in a mount namespace of its own.
+func becomeUser(args []string) error {
+	var uid int
+	fmt.Sscan(args[1], &uid)
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", "/dev/net", "tmpfs", 0, "mode=755"); err != nil {
+		return err
+	}
+	old := unix.Umask(0)
+	err := unix.Mknod("/dev/net/tun", unix.S_IFCHR|0o666, int(unix.Mkdev(10, 200)))
+	unix.Umask(old)
+	if err != nil {
+		return err
+	}
+	for _, step := range []error{syscall.Setgroups(nil), syscall.Setgid(uid), syscall.Setuid(uid)} {
+		if step != nil {
+			return step
+		}
+	}
+	return syscall.Exec(args[2], args[2:], os.Environ())
+}
+
+// TestCommand: what people run works, under the gates: the allowed host gets
+// the value, another the placeholder, a wrong Host nothing, and neither the
+// output nor the log has the value.
+func TestCommand(t *testing.T) {
+	everyone(t, func(t *testing.T, p *place) {
+		out, said, code := p.run("--", "sh", "-c", `
+			echo "variable: $API_KEY"
+			echo "curl: $(curl -sS -H "Authorization: Bearer $API_KEY" https://api.example.test/ok)"
+			echo "echo: $(curl -sS -H "Authorization: Bearer $API_KEY" https://api.example.test/echo | grep -o 'Bearer.*')"
+			echo "other: $(curl -sSk -H "Authorization: Bearer $API_KEY" https://other.example.test/ok)"
+			echo "fronted: $(curl -sS -o /dev/null -w '%{http_code}' -H 'Host: other.example.test' -H "Authorization: Bearer $API_KEY" https://api.example.test/ok)"
+			echo "python: $(/usr/bin/python3 -c '
+import os, urllib.request as u
+r = u.Request("https://api.example.test/ok", headers={"Authorization": "Bearer " + os.environ["API_KEY"]})
+print(u.urlopen(r).read().decode())')"
+			cd "$(mktemp -d)"
+			git clone -q "https://me:$API_KEY@git.example.test/repo.git" 2>/dev/null && cd repo &&
+				git -c user.name=me -c user.email=me@example.test commit -q --allow-empty -m one && git push -q origin HEAD:main && echo git: pushed
+			exit 7`)
+		if code != 7 {
+			t.Errorf("exit status %d\n%s", code, said)
+		}
+		for _, want := range []string{
+			"variable: $MSB_API_KEY\n", "curl: ok\n", "echo: Bearer $MSB_API_KEY", "fronted: 421\n", "python: ok\n", "other: ok\n", "git: pushed\n",
+		} {
+			if !strings.Contains(out, want) {
+				t.Errorf("the command did not print %q:\n%s%s", want, out, said)
+			}
+		}
+		if strings.Contains(out+said, p.value) {
+			t.Errorf("the value was printed:\n%s%s", out, said)
+		}
+		received := 0
+		for _, r := range p.api.Requests() {
+			if r.Header.Get("Authorization") == "Bearer "+p.value {
+				received++
+			}
+		}
+		if received != 3 {
+			t.Errorf("api.example.test got the value %d times", received)
+		}
+		if r := p.other.Requests(); len(r) != 1 || r[0].Header.Get("Authorization") != "Bearer $MSB_API_KEY" {
+			t.Errorf("other.example.test got %v", r)
+		}
+	})
+}
+
+// TestDocs runs the commands of the documentation that run a command; the
+// names in them are served by this machine.
+func TestDocs(t *testing.T) {
+	p := newPlace(t, os.Geteuid())
+	shim := fmt.Sprintf("#!/bin/sh\nshift\nexec %s boundary --connect-to api.example.com:443=%s --tls-upstream-ca-cert %s/ca.pem \"$@\"\n",
+		binary, p.api.Addr(), p.dir)
+	if err := os.WriteFile(filepath.Join(p.dir, "cutout"), []byte(shim), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range append(files, "../../README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			line = strings.TrimPrefix(strings.TrimSpace(line), "$ ")
+			if !strings.HasPrefix(line, "cutout boundary ") || !strings.Contains(line, " -- ") {
+				continue
+			}
+			found++
+			cmd := exec.Command("sh", "-c", line)
+			cmd.Dir = p.dir
+			cmd.Env = append(p.env, "PATH="+p.dir+":"+os.Getenv("PATH"))
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "\nok\n") {
+				t.Errorf("%s: %v\n%s", line, err, out)
+			}
+		}
+	}
+	if found < 2 {
+		t.Errorf("found %d commands", found)
+	}
+}

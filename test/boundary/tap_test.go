@@ -1,0 +1,113 @@
+//go:build linux
+
+package boundary
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// waitFile waits until there is a file at path, and returns what it holds.
+func waitFile(t *testing.T, r *running, path string) string {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		text, err := os.ReadFile(path)
+		if err == nil {
+			return string(text)
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not appear: %s", path, r.stderr.String())
+		}
+	}
+}
+
+// namespace returns the process id of a new network namespace, which has
+// nothing but a loopback.
+func namespace(t *testing.T) int {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make a network namespace")
+	}
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return cmd.Process.Pid
+}
+
+// TestTap: a network namespace of somebody else's gets the boundary, its
+// addresses and its route, and what its programs need is in two files; when
+// the boundary ends all of that is gone.
+func TestTap(t *testing.T) {
+	p := newPlace(t, 0)
+	pid := namespace(t)
+	envFile, caFile := filepath.Join(p.dir, "job.env"), filepath.Join(p.dir, "job.pem")
+	r := p.start("--tap", "cut0", "--netns", fmt.Sprint(pid), "--env-file", envFile, "--ca-file", caFile)
+	env := waitFile(t, r, envFile)
+	if strings.Contains(env, p.value) || !strings.Contains(env, "API_KEY=$MSB_API_KEY\n") {
+		t.Errorf("the variables are %s", env)
+	}
+	if info, err := os.Stat(envFile); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	inside := func(args ...string) (string, error) {
+		cmd := exec.Command("nsenter", append([]string{"-t", fmt.Sprint(pid), "-n", "--"}, args...)...)
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, strings.Split(strings.TrimSpace(env), "\n")...)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	var out string
+	var err error
+	for range 50 { // the interface is configured after the files are there
+		out, err = inside("sh", "-c", `curl -sS -m 20 -H "Authorization: Bearer $API_KEY" https://api.example.test/ok`)
+		if err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if err != nil || out != "ok\n" {
+		t.Errorf("curl: %v, %s", err, out)
+	}
+	if reqs := p.api.Requests(); len(reqs) != 1 || reqs[0].Header.Get("Authorization") != "Bearer "+p.value {
+		t.Errorf("the server received %d requests", len(reqs))
+	}
+	r.cmd.Process.Signal(os.Interrupt)
+	r.cmd.Wait()
+	if links, _ := inside("ip", "-o", "link"); strings.Contains(links, "cut0") {
+		t.Errorf("the interface is still there: %s", links)
+	}
+	for _, f := range []string{envFile, caFile} {
+		if _, err := os.Stat(f); err == nil {
+			t.Errorf("%s is still there", f)
+		}
+	}
+}
+
+// TestTapKilled: an interface whose boundary is killed is gone, and what
+// stands in its place is not replaced.
+func TestTapKilled(t *testing.T) {
+	p := newPlace(t, 0)
+	pid := namespace(t)
+	envFile := filepath.Join(p.dir, "job.env")
+	r := p.start("--tap", "cut0", "--netns", fmt.Sprint(pid), "--env-file", envFile)
+	waitFile(t, r, envFile)
+	if _, said, code := p.run("--tap", "cut0", "--netns", fmt.Sprint(pid)); code != 125 || !strings.Contains(said, "there is one of that name") {
+		t.Errorf("exit status %d: %s", code, said)
+	}
+	all := r.processes(t)
+	r.cmd.Process.Kill()
+	r.cmd.Wait()
+	gone(t, all)
+	out, _ := exec.Command("nsenter", "-t", fmt.Sprint(pid), "-n", "--", "ip", "-o", "link").Output()
+	if strings.Contains(string(out), "cut0") {
+		t.Errorf("the interface is still there: %s", out)
+	}
+}
