@@ -31,6 +31,8 @@ const (
 	maxGrams  = 1 << 15 // beyond, more of them in the bitmap cost more than a shorter stride
 	minBits   = 15      // of the bitmap: 4 KiB
 	maxBits   = 18      // 32 KiB, what a level 1 cache holds
+
+	maxNeedles = 1 << 16 // an entry has 16 bits for one; a thousand secrets come to it
 )
 
 // A Needle is what is told of a string before it is there.
@@ -72,19 +74,39 @@ type tables struct {
 	bitmap  []byte        // by hash: some needle has such a gram
 	initial *[1 << 5]byte // by byte: some needle begins with it
 	starts  []byte        // by bucket, uint32: where its entries begin
-	entries []byte        // needle<<8 | offset, uint32 each
-	needles []byte        // {position, length, window<<1 | wrap} uint32 each, in text
+	entries []byte        // of needles that have a gram, uint64 each
+	needles []byte        // {position, length, window<<1 | wrap, mark} uint32 each, in text
 	order   []byte        // of needles by their text, uint32 each
 	text    []byte
 }
 
 // fields are the numbers of a needle in the table. Its mark is where the gram
-// is that it has least in common with the others; noMark, where it may be
-// wrapped and nothing is in a certain place.
-const (
-	fields = 5
-	noMark = 1 << 30
-)
+// is that it has least in common with the others.
+const fields = 4
+
+// An entry says that a gram is at offset of needle, and what is at the mark:
+// most that have the gram but are not the needle show there, and nothing more
+// need be fetched. In 8 bits each, from below: the offset, and how far from it
+// the mark is; in 16 the needle, in 32 the gram at the mark.
+type entry uint64
+
+// noMark is for needles that may be wrapped: nothing of them is in a certain
+// place.
+const noMark = -128
+
+func (m *Matcher) entry(needle, off int) entry {
+	e := entry(needle<<16 | off)
+	if m.wraps(needle) {
+		return e | 1<<7<<8
+	}
+	mark := get(m.needles, fields*needle+3)
+	return e | entry(uint8(mark-off))<<8 | entry(binary.LittleEndian.Uint32(m.needle(needle)[mark:]))<<32
+}
+
+func (e entry) offset() int  { return int(e & 0xff) }
+func (e entry) toMark() int  { return int(int8(e >> 8)) }
+func (e entry) needle() int  { return int(e >> 16 & 0xffff) }
+func (e entry) mark() uint32 { return uint32(e >> 32) }
 
 // Format prints nothing of the needles.
 func (m *Matcher) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "matcher of %d", m.n) }
@@ -97,6 +119,9 @@ type layout struct {
 }
 
 func plan(list []Needle) layout {
+	if len(list) > maxNeedles {
+		panic("match: too many needles")
+	}
 	l := layout{stride: maxStride}
 	wrapped := 0
 	for _, n := range list {
@@ -134,7 +159,7 @@ func plan(list []Needle) layout {
 }
 
 func (l layout) size(n int) int {
-	return 1<<l.bits/8 + 1<<5 + 4*(l.buckets+1) + 4*l.entries + 4*(fields+1)*n + l.text
+	return 1<<l.bits/8 + 1<<5 + 4*(l.buckets+1) + 8*l.entries + 4*(fields+1)*n + l.text
 }
 
 func plain(lens []int) []Needle {
@@ -173,7 +198,7 @@ func Build(arena []byte, list []Needle, fill func(i int, dst []byte)) *Matcher {
 	m.bitmap = cut(1 << l.bits / 8)
 	m.initial = (*[1 << 5]byte)(cut(1 << 5))
 	m.starts = cut(4 * (l.buckets + 1))
-	m.entries = cut(4 * l.entries)
+	m.entries = cut(8 * l.entries)
 	m.needles = cut(4 * fields * len(list))
 	m.order = cut(4 * len(list))
 	m.text = cut(l.text)
@@ -184,7 +209,6 @@ func Build(arena []byte, list []Needle, fill func(i int, dst []byte)) *Matcher {
 		put(m.needles, fields*i+1, n.Len)
 		if n.Wrap {
 			put(m.needles, fields*i+2, 1)
-			put(m.needles, fields*i+3, noMark)
 		}
 		put(m.order, i, i)
 		at += n.Len
@@ -208,7 +232,7 @@ func (m *Matcher) window(i int) int { return get(m.needles, fields*i+2) >> 1 }
 func (m *Matcher) index() {
 	sort.Stable((*byText)(m))
 	m.choose()
-	m.each(func(h uint32, _ int) {
+	m.each(func(h uint32, _ entry) {
 		m.bitmap[h>>3] |= 1 << (h & 7)
 		b := int(h & m.mask)
 		put(m.starts, b, get(m.starts, b)+1)
@@ -218,11 +242,11 @@ func (m *Matcher) index() {
 		sum += get(m.starts, b)
 		put(m.starts, b, sum)
 	}
-	m.each(func(h uint32, entry int) {
+	m.each(func(h uint32, x entry) {
 		b := int(h & m.mask)
 		e := get(m.starts, b) - 1
 		put(m.starts, b, e)
-		put(m.entries, e, entry)
+		binary.LittleEndian.PutUint64(m.entries[8*e:], uint64(x))
 	})
 	for i := range m.n {
 		c := m.needle(i)[0]
@@ -268,22 +292,22 @@ func (m *Matcher) choose() {
 		}
 		put(m.needles, fields*i+2, window<<1)
 		put(m.needles, fields*i+3, mark)
-		copy(m.needles[4*(fields*i+4):], needle[mark:mark+gram])
 		m.lead = max(m.lead, window)
 	}
 	clear(count)
 }
 
-// each calls f with every gram, and the needle and offset that it tells. From
-// the last needle to the first, so that each bucket ends up in order.
-func (m *Matcher) each(f func(hash uint32, entry int)) {
+// each calls f with every gram and its entry. From the last needle to the
+// first, so that each bucket ends up in order.
+func (m *Matcher) each(f func(hash uint32, x entry)) {
 	for i := m.n - 1; i >= 0; i-- {
 		needle, from := m.needle(i), m.window(i)
 		for off := from + m.stride - 1; off >= from; off-- {
-			f(m.hash(needle[off:]), i<<8|off)
+			x := m.entry(i, off)
+			f(m.hash(needle[off:]), x)
 			if m.wraps(i) {
 				for _, b := range breaks {
-					m.broken(needle, off, b, func(h uint32) { f(h, i<<8|off) })
+					m.broken(needle, off, b, func(h uint32) { f(h, x) })
 				}
 			}
 		}

@@ -65,12 +65,13 @@ type finding struct {
 func (f *finding) at(p int, g uint32) {
 	m := f.m
 	b := int(g & m.mask)
-	for e, end := get(m.starts, b), get(m.starts, b+1); e < end; e++ {
-		entry := get(m.entries, e)
-		id, start := entry>>8, p-entry&255
-		if start < 0 || f.ok && start > f.best.Start || m.differs(id, f.text, start) {
+	for list := m.entries[8*get(m.starts, b) : 8*get(m.starts, b+1)]; len(list) > 0; list = list[8:] {
+		x := entry(binary.LittleEndian.Uint64(list))
+		start := p - x.offset()
+		if f.differs(x, p) || start < 0 || f.ok && start > f.best.Start {
 			continue
 		}
+		id := x.needle()
 		n, open := m.compare(id, f.text[start:])
 		switch {
 		case open:
@@ -83,12 +84,12 @@ func (f *finding) at(p int, g uint32) {
 	}
 }
 
-// differs reports whether text[start:] is not needle id, by its mark. This
-// keeps cheap what has much in common with many needles.
-func (m *Matcher) differs(id int, text []byte, start int) bool {
-	r := m.needles[4*(fields*id+3):]
-	at := start + get(r, 0)
-	return at+gram <= len(text) && binary.LittleEndian.Uint32(text[at:]) != binary.LittleEndian.Uint32(r[4:])
+// differs reports whether the text is not what x says, by its mark. This keeps
+// cheap what has much in common with many needles.
+func (f *finding) differs(x entry, p int) bool {
+	to := x.toMark()
+	at := p + to
+	return to != noMark && 0 <= at && at+gram <= len(f.text) && binary.LittleEndian.Uint32(f.text[at:]) != x.mark()
 }
 
 // compare returns how much of the beginning of text is needle id, 0 if it is
