@@ -23,6 +23,7 @@ type boundaryOptions struct {
 	User    string
 	Tap     string
 	Netns   string
+	Unix    string
 	EnvFile string
 	CAFile  string
 	Timeout time.Duration
@@ -34,7 +35,7 @@ type boundaryOptions struct {
 func (a *app) boundaryCommand() *cobra.Command {
 	var o boundaryOptions
 	cmd := &cobra.Command{
-		Use:   "boundary [flags] {-- CMD… | --tap NAME}",
+		Use:   "boundary [flags] {-- CMD… | --tap NAME | --unix PATH}",
 		Short: "Put the boundary around a workload that is no machine of Cutout's",
 		Long: `Boundary gives a workload the one network interface of a sandbox, with the same
 secrets, rules and audit log as cutout run, but without a microVM:
@@ -50,10 +51,14 @@ secrets, rules and audit log as cutout run, but without a microVM:
   --tap NAME  a network namespace, such as that of docker run --network none: the
               interface NAME with addresses and a default route is made there
               (--netns), and removed in the end.
+  --unix PATH a virtual machine: a socket for QEMU's -netdev stream, and what else
+              speaks its framing, such as passt's users. One peer may connect, of
+              your own user; the boundary ends when it goes.
 
 --env-file and --ca-file write what such a workload needs to know: the
-placeholders and the variables that programs find certificates by, and the
-certificates. Both are gone when the boundary ends.
+placeholders, the variables that programs find certificates by, the addresses
+(CUTOUT_ADDRESS4 and the like), and the certificates. Both are gone when the
+boundary ends.
 
 ` + rulesHelp + `
 
@@ -69,7 +74,11 @@ not found; 128+N when signal N ended it, or the boundary.`,
 
   docker run -d --name job --network none --env-file job.env -v $PWD/ca.pem:$PWD/ca.pem:ro IMAGE
   cutout boundary --secret API_KEY@api.example.com --env-file job.env --ca-file ca.pem \
-    --tap eth0 --netns $(docker inspect -f '{{.State.Pid}}' job)`,
+    --tap eth0 --netns $(docker inspect -f '{{.State.Pid}}' job)
+
+  cutout boundary --secret API_KEY@api.example.com --env-file vm.env --unix vm.sock &
+  qemu-system-x86_64 … -netdev stream,id=n,addr.type=unix,addr.path=vm.sock,server=off \
+    -device virtio-net,netdev=n,mac=02:00:00:00:00:02`,
 		Annotations: map[string]string{failStatus: "125"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
@@ -91,6 +100,7 @@ not found; 128+N when signal N ended it, or the boundary.`,
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "no notices and refusals on standard error")
 	f.Var(textFlag{&o.Tap, "NAME"}, "tap", "make a network interface for a network namespace")
 	f.Var(textFlag{&o.Netns, "PATH|PID"}, "netns", "the network namespace for --tap (default this one, without a default route)")
+	f.Var(textFlag{&o.Unix, "PATH"}, "unix", "make a socket that a virtual machine is plugged into")
 	f.Var(textFlag{&o.EnvFile, "FILE"}, "env-file", "write the variables that the workload needs, one NAME=VALUE a line")
 	f.Var(textFlag{&o.CAFile, "FILE"}, "ca-file", "write the certificates that the workload is to trust")
 	return cmd
@@ -108,16 +118,16 @@ type plug interface {
 
 func (o boundaryOptions) check() error {
 	forms := 0
-	for _, given := range []bool{len(o.Args) > 0, o.Tap != ""} {
+	for _, given := range []bool{len(o.Args) > 0, o.Tap != "", o.Unix != ""} {
 		if given {
 			forms++
 		}
 	}
 	switch {
 	case forms == 0:
-		return term.WithHint(usageError{errors.New("there is no workload")}, "write cutout boundary FLAG… -- CMD…, or name an interface with --tap")
+		return term.WithHint(usageError{errors.New("there is no workload")}, "write cutout boundary FLAG… -- CMD…, or name an interface with --tap or a socket with --unix")
 	case forms > 1:
-		return usageError{errors.New("-- CMD and --tap exclude each other")}
+		return usageError{errors.New("-- CMD, --tap and --unix exclude each other")}
 	case o.TTY && o.NoTTY:
 		return usageError{errors.New("-t and -T exclude each other")}
 	case o.Timeout < 0:
@@ -139,7 +149,7 @@ func (a *app) boundary(ctx context.Context, o boundaryOptions) error {
 		return err
 	}
 	for where, text := range map[string]string{
-		"-w": o.Dir, "-u": o.User, "--tap": o.Tap, "--netns": o.Netns, "--env-file": o.EnvFile, "--ca-file": o.CAFile,
+		"-w": o.Dir, "-u": o.User, "--tap": o.Tap, "--netns": o.Netns, "--unix": o.Unix, "--env-file": o.EnvFile, "--ca-file": o.CAFile,
 	} {
 		o.Also = append(o.Also, config.Text{Where: where, Text: text})
 	}
@@ -163,9 +173,12 @@ func (a *app) boundary(ctx context.Context, o boundaryOptions) error {
 		return err
 	}
 	var p plug
-	if o.Tap != "" {
+	switch {
+	case o.Tap != "":
 		p, err = newTapPlug(o)
-	} else {
+	case o.Unix != "":
+		p, err = newUnixPlug(o.Unix)
+	default:
 		p, err = a.newCommandPlug(ctx, o, home, values, notice)
 	}
 	if err != nil {

@@ -27,7 +27,10 @@ func writeWorkloadFiles(o boundaryOptions, about keeper.Workload) (remove func()
 		written = append(written, path)
 		return nil
 	}
-	env := about.Env
+	env := append(about.Env,
+		fmt.Sprint("CUTOUT_ADDRESS4=", about.Guest4), fmt.Sprint("CUTOUT_GATEWAY4=", about.Gateway4),
+		fmt.Sprint("CUTOUT_ADDRESS6=", about.Guest6), fmt.Sprint("CUTOUT_GATEWAY6=", about.Gateway6),
+		"CUTOUT_MAC="+about.MAC, fmt.Sprint("CUTOUT_MTU=", about.MTU))
 	if o.CAFile != "" {
 		path, err := filepath.Abs(o.CAFile)
 		if err != nil {

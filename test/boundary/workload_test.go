@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -30,10 +31,27 @@ func asWorkload(args []string) bool {
 		fmt.Fprintln(os.Stderr, becomeUser(args))
 		os.Exit(99)
 	case "workload":
+		if len(args) == 3 && args[1] == "--connect" {
+			fmt.Println(stays(args[2]))
+			return true
+		}
 		json.NewEncoder(os.Stdout).Encode(attack(args[1:]))
 		return true
 	}
 	return false
+}
+
+// stays connects to a socket and says if the other side lets it stay.
+func stays(path string) string {
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		return ""
+	}
+	c.SetDeadline(time.Now().Add(2 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return ""
+	}
+	return "it stays"
 }
 
 // A loot is what a hostile command found.
