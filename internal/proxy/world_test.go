@@ -109,6 +109,7 @@ func newWorld(t testing.TB, protocol string, options ...option) *world {
 		o(w)
 	}
 	w.proxy = must(New(w.cfg))
+	t.Cleanup(func() { w.proxy.tidy.timer.Stop() }) // TestTidier counts the process's collections
 	return w
 }
 
