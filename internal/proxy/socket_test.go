@@ -255,10 +255,15 @@ func TestSocketPeers(t *testing.T) {
 		}
 	}
 	pong := make(chan error, 1)
-	go func() { pong <- c.Ping(ctx) }()
-	c.Write(ctx, coder.MessageText, []byte("after the ping"))
+	go func() {
+		pong <- c.Ping(ctx) // the answer comes while Read waits
+		c.Write(ctx, coder.MessageText, []byte("after the ping"))
+	}()
 	if _, got, err := c.Read(ctx); string(got) != "after the ping" {
 		t.Errorf("heard %q, %v", got, err)
+	}
+	if err := <-pong; err != nil {
+		t.Errorf("ping: %v", err)
 	}
 	c.Write(ctx, coder.MessageText, []byte("bye"))
 	_, _, err = c.Read(ctx)
@@ -266,9 +271,6 @@ func TestSocketPeers(t *testing.T) {
 		t.Errorf("closed with %v %v", err, e)
 	}
 	w.clean(err.Error())
-	if err := <-pong; err != nil {
-		t.Errorf("ping: %v", err)
-	}
 	w.expect(audit.Substituted, policy.None)
 	w.expect(audit.Scrubbed, policy.None)
 	if n := len(w.found(audit.Aborted)); n > 0 {
