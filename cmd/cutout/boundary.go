@@ -13,6 +13,7 @@ func bindBoundary(cmd *cobra.Command, b *config.Boundary) {
 	bindRules(f, &b.Rules)
 	completeRules(cmd, &b.Rules)
 	bindNetwork(cmd, &b.Network)
+	f.Var(listFlag{&b.Rates, "RATE"}, "net-rate", "bytes a second each way, such as 10m or out:500k, or packets, in:2000p (default 1250m,100000p)")
 	f.Var(listFlag{&b.ConnectTo, "NAME:PORT=ADDR:PORT"}, "connect-to", "serve a name from elsewhere, such as a mock on this machine")
 	f.Var(listFlag{&b.Nameservers, "ADDR[:PORT]"}, "dns-nameserver", "resolver to use instead of the host's")
 	f.BoolVar(&b.OnlyAllowed, "dns-only-allowed", false, "resolve no names but those that rules and secrets name")
@@ -20,5 +21,6 @@ func bindBoundary(cmd *cobra.Command, b *config.Boundary) {
 	f.Var(listFlag{&b.Bypass, "PATTERN"}, "tls-bypass", "never open TLS connections to matching hosts")
 	f.Var(listFlag{&b.UpstreamCAs, "FILE"}, "tls-upstream-ca-cert", "trust the certificates in this PEM file too")
 	f.Var(listFlag{&b.UpstreamCAFor, "HOST=FILE"}, "tls-upstream-ca-cert-for", "trust the certificates in this PEM file for HOST only")
+	cmd.RegisterFlagCompletionFunc("net-rate", cobra.FixedCompletions([]string{"in:", "out:", "off"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	cmd.RegisterFlagCompletionFunc("tls-intercept", cobra.FixedCompletions([]string{"auto", "all", "off"}, cobra.ShellCompDirectiveNoFileComp))
 }

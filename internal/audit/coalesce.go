@@ -22,7 +22,7 @@ const (
 // substituted, and no request refused.
 func (e *Event) coalesced() bool {
 	switch e.Event {
-	case Denied, Admitted, Resolved, Spliced:
+	case Denied, Admitted, Limited, Resolved, Spliced:
 		return true
 	}
 	return false

@@ -21,6 +21,7 @@ const (
 	Scrubbed    = "scrubbed"    // a value was taken out of a response
 	Denied      = "denied"      // a flow was not let through
 	Admitted    = "admitted"    // somebody came to a published port
+	Limited     = "limited"     // a limit was reached: something waited or was turned away
 	Resolved    = "resolved"    // a name was answered
 	Aborted     = "aborted"     // a message was left visibly incomplete
 	Spliced     = "spliced"     // a TLS connection passed unopened

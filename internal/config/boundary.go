@@ -15,6 +15,7 @@ type Boundary struct {
 	Rules
 
 	Network       Network
+	Rates         []string // [in:|out:]N[k|m|g][p], a second
 	ConnectTo     []string
 	Nameservers   []string
 	OnlyAllowed   bool // names that a rule or secret names are the only ones resolved
@@ -59,6 +60,9 @@ func (b Boundary) build(ctx context.Context, values Values, texts []Text, more .
 
 func (b Boundary) network(spec *keeper.Spec) error {
 	if err := b.Network.Apply(&spec.Net); err != nil {
+		return err
+	}
+	if err := b.rates(&spec.Net); err != nil {
 		return err
 	}
 	spec.Net.OnlyAllowed = b.OnlyAllowed
@@ -133,7 +137,7 @@ func (b Boundary) texts() []Text {
 		texts = append(texts, Text{Where: where, Text: arg})
 	}
 	for flag, list := range map[string][]string{
-		"--connect-to": b.ConnectTo, "--dns-nameserver": b.Nameservers, "--tls-bypass": b.Bypass,
+		"--net-rate": b.Rates, "--connect-to": b.ConnectTo, "--dns-nameserver": b.Nameservers, "--tls-bypass": b.Bypass,
 		"--tls-upstream-ca-cert": b.UpstreamCAs, "--tls-upstream-ca-cert-for": b.UpstreamCAFor,
 	} {
 		for _, text := range list {

@@ -38,6 +38,7 @@ type File struct {
 	NetDefaultEgress  text  `yaml:"net-default-egress" doc:"the same for what the guest begins"`
 	NetDefaultIngress text  `yaml:"net-default-ingress" doc:"the same for what comes to published ports"`
 	Publish           list  `yaml:"publish" doc:"[BIND:]HOST:GUEST[/udp]: ports of the guest to publish on this machine"`
+	Rates             list  `yaml:"net-rate" doc:"[in:|out:]N: bytes a second, or packets with p behind, each way"`
 	ConnectTo         list  `yaml:"connect-to" doc:"NAME:PORT=ADDR:PORT: serve a name from elsewhere"`
 	Nameservers       list  `yaml:"dns-nameserver" doc:"ADDR[:PORT] of resolvers in place of the host's"`
 	OnlyAllowed       *bool `yaml:"dns-only-allowed" doc:"resolve no names but those that rules and secrets name"`
@@ -105,7 +106,7 @@ func (f File) Merge(r *Run, given func(flag string) bool) {
 		from list
 	}{
 		"scrub": {&r.Scrub, f.Scrub}, "tls-no-verify-upstream-for": {&r.NoVerify, f.NoVerify}, "allow-shared-suffix": {&r.AllowSharedSuffix, f.AllowSharedSuffix},
-		"volume": {&r.Volumes, f.Volume}, "publish": {&r.Published, f.Publish}, "net-rule": {&r.Network.Rules, f.NetRule}, "connect-to": {&r.ConnectTo, f.ConnectTo},
+		"volume": {&r.Volumes, f.Volume}, "publish": {&r.Published, f.Publish}, "net-rule": {&r.Network.Rules, f.NetRule}, "net-rate": {&r.Rates, f.Rates}, "connect-to": {&r.ConnectTo, f.ConnectTo},
 		"dns-nameserver": {&r.Nameservers, f.Nameservers}, "tls-bypass": {&r.Bypass, f.Bypass},
 		"tls-upstream-ca-cert": {&r.UpstreamCAs, f.UpstreamCAs}, "tls-upstream-ca-cert-for": {&r.UpstreamCAFor, f.UpstreamCAFor},
 	} {

@@ -14,10 +14,12 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/time/rate"
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/hostname"
@@ -29,6 +31,14 @@ import (
 // its own. A client program has a handful; over the bound the guest is told
 // SERVFAIL.
 const maxInFlight = 256
+
+// Questions a second and at once. A page of the web asks some fifty, an
+// installer of packages some hundred; who asks more, tunnels or floods, and is
+// told SERVFAIL, on which clients ask again.
+const (
+	queryRate  = 200
+	queryBurst = 400
+)
 
 // staticTTL is the TTL, in seconds, of names that are answered from Static.
 const staticTTL = 60
@@ -62,6 +72,8 @@ type Interceptor struct {
 	Timeout time.Duration
 
 	conf      resolvConf
+	asked     sync.Once
+	rate      *rate.Limiter // of questions; set by asked
 	inFlight  atomic.Int32
 	preferred atomic.Uint32 // index of the resolver that answered last
 }
@@ -82,6 +94,10 @@ func (i *Interceptor) Answer(ctx context.Context, msg []byte, tcp bool) []byte {
 
 // resolve answers a well-formed query.
 func (i *Interceptor) resolve(ctx context.Context, q *query) response {
+	i.asked.Do(func() { i.rate = rate.NewLimiter(queryRate, queryBurst) })
+	if !i.rate.Allow() {
+		return i.deny(q, policy.Verdict{Reason: policy.LimitReached}, "too many queries a second", dnsmessage.RCodeServerFailure)
+	}
 	if addrs, ok := i.Static[q.name]; ok && q.name != "" {
 		return i.static(q, addrs)
 	}

@@ -89,8 +89,13 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		Guest4: b.plan.guest4, Gateway4: b.plan.gateway4,
 		Guest6: b.plan.guest6, Gateway6: b.plan.gateway6,
 		DNS: resolver,
+
+		FromGuest: netstack.Rate(cfg.spec.Net.Rates.FromGuest), ToGuest: netstack.Rate(cfg.spec.Net.Rates.ToGuest),
+		Limited: func(l netstack.Limit) {
+			cfg.log.Append(audit.Event{Event: audit.Limited, Reason: policy.LimitReached, Detail: string(l)})
+		},
 		UDP: func(_ context.Context, r *netstack.UDPRequest) {
-			b.relay.Datagram(relay.Datagram{Src: r.Src, Dst: r.Dst, Payload: r.Payload, Reply: r.Reply, Refuse: r.Refuse})
+			b.relay.Datagram(relay.Datagram{Src: r.Src, Dst: r.Dst, Payload: r.Take(), Reply: r.Reply, Refuse: r.Refuse})
 		},
 		Echo: func(_ context.Context, r *netstack.EchoRequest) {
 			b.relay.Ping(relay.Ping{Src: r.Src, Dst: r.Dst, ID: r.ID, Seq: r.Seq, Payload: r.Payload, Reply: r.Reply, Refuse: r.Refuse})

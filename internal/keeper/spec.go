@@ -62,9 +62,22 @@ type Net struct {
 	Rules       []policy.Rule    `json:"rules,omitempty"`   // asked before the profile
 	DenyIngress bool             `json:"deny_ingress,omitempty"`
 	Published   []ingress.Port   `json:"published,omitempty"`
+	Rates       Rates            `json:"rates"`
 	Nameservers []netip.AddrPort `json:"nameservers"`                // none = the host's
 	OnlyAllowed bool             `json:"dns_only_allowed,omitempty"` // resolve no name but those of rules and secrets
 	ConnectTo   []ConnectTo      `json:"connect_to"`
+}
+
+// Rates bound what passes each way.
+type Rates struct {
+	FromGuest Rate `json:"from_guest"`
+	ToGuest   Rate `json:"to_guest"`
+}
+
+// A Rate is an amount a second; 0 is no bound.
+type Rate struct {
+	Bytes   float64 `json:"bytes,omitempty"`
+	Packets float64 `json:"packets,omitempty"`
 }
 
 // Policy is what the net permits.

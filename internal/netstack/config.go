@@ -44,6 +44,12 @@ type Config struct {
 	// that reads the link: it must not block. Nil: all are refused by ICMP.
 	Echo func(ctx context.Context, r *EchoRequest)
 
+	// FromGuest and ToGuest bound what passes; what is over waits.
+	FromGuest, ToGuest Rate
+	// Limited is told that a limit was reached, by its name, as often as it
+	// is: it must be quick and must not block. Nil: nobody.
+	Limited func(Limit)
+
 	// MaxTCP bounds connections, accepted and asked for; 0: 4096. The next
 	// is refused.
 	MaxTCP int

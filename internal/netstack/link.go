@@ -1,6 +1,7 @@
 package netstack
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,7 @@ type link struct {
 	filter   *filter
 	counters *counters
 	mtu      uint32
+	in, out  *limiter              // from the guest, to it
 	ether    [ethernetLen - 2]byte // destination and source of every frame out
 
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
@@ -29,12 +31,14 @@ type link struct {
 	done       chan struct{} // closed when the reader has returned
 }
 
-func newLink(cfg *Config, c *counters) *link {
+func newLink(ctx context.Context, cfg *Config, c *counters) *link {
 	l := &link{
 		frames:   cfg.Link,
 		filter:   newFilter(cfg, c),
 		counters: c,
 		mtu:      uint32(cfg.MTU),
+		in:       newLimiter(ctx, cfg.FromGuest, cfg.MTU, cfg.limited(RateFromGuest)),
+		out:      newLimiter(ctx, cfg.ToGuest, cfg.MTU, cfg.limited(RateToGuest)),
 		done:     make(chan struct{}),
 	}
 	copy(l.ether[:6], cfg.GuestMAC)
@@ -54,6 +58,7 @@ func (l *link) read() {
 			}
 			return
 		}
+		l.in.wait(1, len(b))
 		l.counters.framesIn.Add(1)
 		l.counters.bytesIn.Add(uint64(len(b)))
 		l.handle(b)
@@ -81,6 +86,7 @@ func (l *link) handle(b []byte) {
 
 // write sends one complete frame.
 func (l *link) write(b []byte) {
+	l.out.wait(1, len(b))
 	l.counters.framesOut.Add(1)
 	l.counters.bytesOut.Add(uint64(len(b)))
 	if l.frames.WriteFrames(1, func(int) [][]byte { return [][]byte{b} }) != nil {
@@ -91,6 +97,12 @@ func (l *link) write(b []byte) {
 // WritePackets implements stack.LinkWriter.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	list := pkts.AsSlice()
+	if size := 0; l.out != nil {
+		for _, p := range list {
+			size += p.Size()
+		}
+		l.out.wait(len(list), size)
+	}
 	err := l.frames.WriteFrames(len(list), func(i int) [][]byte {
 		l.counters.bytesOut.Add(uint64(list[i].Size()))
 		return list[i].AsSlices()

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -40,6 +41,8 @@ type Stack struct {
 	cancel   context.CancelFunc
 	hooks    sync.WaitGroup // running TCP and DNS hooks
 
+	pendingTold atomic.Uint64 // half-open connections dropped so far, as told
+
 	mu      sync.Mutex
 	closed  bool
 	tcp     int // requests undecided and connections open
@@ -58,7 +61,7 @@ func New(cfg Config) (*Stack, error) {
 	}
 	s := &Stack{cfg: cfg, conns: make(map[*Conn]struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.link = newLink(&s.cfg, &s.counters)
+	s.link = newLink(s.ctx, &s.cfg, &s.counters)
 	if cfg.Echo != nil {
 		s.link.filter.echo = s.handleEcho
 	}

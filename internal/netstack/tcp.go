@@ -151,6 +151,7 @@ func (s *Stack) newConn(ep tcpip.Endpoint, wq *waiter.Queue) *Conn {
 
 // handleTCP runs in a goroutine of its own for every SYN.
 func (s *Stack) handleTCP(fr *tcp.ForwarderRequest) {
+	s.tellPending()
 	if !s.enterTCP() {
 		fr.Complete(true)
 		return
@@ -172,6 +173,15 @@ func (s *Stack) handleTCP(fr *tcp.ForwarderRequest) {
 	s.cfg.TCP(s.ctx, r)
 }
 
+// tellPending tells if SYNs were dropped for too many half-open connections
+// since it was called last: gVisor counts them and says nothing.
+func (s *Stack) tellPending() {
+	n := s.stack.Stats().TCP.ForwardMaxInFlightDrop.Value()
+	if s.pendingTold.Swap(n) != n {
+		s.cfg.limited(ManyPending)()
+	}
+}
+
 // enterTCP counts a new request and its hook, unless there are too many or
 // the stack is closed.
 func (s *Stack) enterTCP() bool {
@@ -182,6 +192,7 @@ func (s *Stack) enterTCP() bool {
 	}
 	if s.tcp >= s.cfg.MaxTCP {
 		s.counters.drop(TooManyTCP)
+		s.cfg.limited(ManyTCP)()
 		return false
 	}
 	s.tcp++

@@ -20,10 +20,18 @@ const maxQueries = 256
 // A UDPRequest is one datagram from the guest.
 type UDPRequest struct {
 	Src, Dst netip.AddrPort // the guest's end; where it is to go
-	Payload  []byte         // the receiver's to keep
+	Payload  []byte         // the receiver's to keep or to take off
 
 	stack  *Stack
 	header []byte // of the packet, for ICMP
+}
+
+// Take returns the payload and forgets it, so that who keeps Reply and Refuse
+// for later does not keep it too.
+func (r *UDPRequest) Take() []byte {
+	b := r.Payload
+	r.Payload = nil
+	return b
 }
 
 // Reply sends a datagram from Dst to Src.
@@ -76,6 +84,7 @@ func (s *Stack) query(r *UDPRequest) {
 	}
 	if s.queries >= maxQueries {
 		s.counters.drop(TooManyQueries)
+		s.cfg.limited(ManyQueries)()
 		return
 	}
 	s.queries++

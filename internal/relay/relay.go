@@ -139,8 +139,9 @@ func New(cfg Config) *Relay {
 // Datagram passes d on or refuses it.
 func (r *Relay) Datagram(d Datagram) {
 	k := key{policy.UDP, d.Src, netip.AddrPortFrom(d.Dst.Addr().Unmap(), d.Dst.Port()), d.Via}
+	reply, refuse := d.Reply, d.Refuse // not d, whose payload would stay as long as the session
 	s := r.session(k, r.cfg.Idle, func(s *session) {
-		r.read(s, func(b []byte) { d.Reply(b) }, d.Refuse)
+		r.read(s, func(b []byte) { reply(b) }, refuse)
 	})
 	if s == nil || !s.send(d.Payload) {
 		d.Refuse()

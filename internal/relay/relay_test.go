@@ -76,7 +76,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	w.guest, _ = netstacktest.Start(t, netstack.Config{
 		TCP: func(context.Context, *netstack.TCPRequest) {},
 		UDP: func(_ context.Context, r *netstack.UDPRequest) {
-			w.relay.Datagram(Datagram{Src: r.Src, Dst: r.Dst, Payload: r.Payload, Reply: r.Reply, Refuse: r.Refuse})
+			w.relay.Datagram(Datagram{Src: r.Src, Dst: r.Dst, Payload: r.Take(), Reply: r.Reply, Refuse: r.Refuse})
 		},
 		Echo: func(_ context.Context, r *netstack.EchoRequest) {
 			w.relay.Ping(Ping{Src: r.Src, Dst: r.Dst, ID: r.ID, Seq: r.Seq, Payload: r.Payload, Reply: r.Reply, Refuse: r.Refuse})
@@ -373,5 +373,38 @@ func on() func(func()) {
 		done := make(chan struct{})
 		work <- func() { defer close(done); f() }
 		<-done
+	}
+}
+
+// TestFirstDatagramForgotten: B15. What began a session does not stay in
+// memory for as long as it lasts: 512 of 64 KiB would be half of what the
+// guest's connections may take.
+func TestFirstDatagramForgotten(t *testing.T) {
+	w := newWorld(t, nil)
+	freed := make(chan struct{})
+	func() {
+		payload := new([60000]byte)
+		runtime.AddCleanup(payload, func(c chan struct{}) { close(c) }, freed)
+		r := &netstack.UDPRequest{Payload: payload[:]}
+		w.relay.Datagram(Datagram{
+			Src: netip.MustParseAddrPort("10.99.0.2:5000"), Dst: netip.MustParseAddrPort("1.1.1.1:9000"),
+			Payload: r.Take(), Reply: func([]byte) error { _ = r; return nil }, Refuse: func() { _ = r },
+		})
+	}()
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		runtime.GC()
+		select {
+		case <-freed:
+			w.relay.mu.Lock()
+			defer w.relay.mu.Unlock()
+			if len(w.relay.sessions) != 1 {
+				t.Error("the session is gone too")
+			}
+			return
+		default:
+		}
+		if time.Since(begin) > patience {
+			t.Fatal("the datagram stays")
+		}
 	}
 }
