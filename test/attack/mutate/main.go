@@ -100,7 +100,7 @@ func (m mutation) try(dir string) ([]string, error) {
 		return nil, err
 	}
 	test := filepath.Join(dir, "attack.test")
-	if out, err := exec.Command("go", "test", "-trimpath", "-vet=off", "-overlay", overlay, "-c", "-o", test, "./test/attack").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "test", "-trimpath", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-c", "-o", test, "./test/attack").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build: %w: %s", err, out)
 	}
 	cmd := exec.Command(test, "-test.run", "TestCorpus/^("+m.entries+")$", "-test.timeout", "3m")
