@@ -87,8 +87,8 @@ func TestDownloadMemory(t *testing.T) {
 			t.Run(coding, func(t *testing.T) {
 				w := newWorld(t, protocol, handler(long(size, coding)))
 				want := scrubbed(want, coding)
-				// Both ends run here, and the collector doubles.
-				wantFlat(t, 32<<20, func() {
+				// Both ends run here, and the collector doubles what other tests left too.
+				wantFlat(t, 64<<20, func() {
 					began := time.Now()
 					body := w.stream(w.client(), "/").Body
 					got := make([]byte, len(want))
