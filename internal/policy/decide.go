@@ -57,6 +57,7 @@ var gates = [...]struct {
 	{"TLS identity", identity},
 	{"authority", authority},
 	{"scope", scope},
+	{"value", value},
 }
 
 // Decide evaluates the gates in order for the value of s. It is the only
@@ -149,6 +150,17 @@ func SameAuthority(f Facts) bool {
 		port = 80
 	}
 	return f.AuthorityOK && f.OneName && f.ServerName != "" && f.Authority.Host == f.ServerName && port == f.Port
+}
+
+// value is gate 6: there is one that may be written.
+func value(_ Facts, s *secret.Secret) Reason {
+	switch s.State {
+	case secret.Live:
+		return None
+	case secret.Withdrawn:
+		return SourceUnavailable
+	}
+	return SecretRemoved
 }
 
 // scope is gate 5: every reading of the request is in some scope of the

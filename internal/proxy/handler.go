@@ -17,7 +17,16 @@ import (
 
 // ServeHTTP handles one request, whatever kind of connection it came on.
 func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q, ok := s.read(r)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	u := s.begin(s.facts.ServerName, func() {
+		cancel()
+		guest := http.NewResponseController(w)
+		guest.SetReadDeadline(past)
+		guest.SetWriteDeadline(past)
+	})
+	defer u.end()
+	q, ok := s.read(r.WithContext(ctx), u)
 	if !ok {
 		panic(http.ErrAbortHandler)
 	}

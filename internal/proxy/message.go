@@ -20,6 +20,7 @@ import (
 // handshake.
 func (s *socket) sendMessage(in *websocket.Reader, op websocket.Opcode) error {
 	m := s.message()
+	defer m.use.end()
 	if op != websocket.Text {
 		return m.reason(pump(s.toUpstream, op, in, m.search(in), nil))
 	}
@@ -49,6 +50,7 @@ func (s *socket) searchControl(p []byte) error {
 		return nil
 	}
 	m := s.message()
+	defer m.use.end()
 	_, err := io.Copy(io.Discard, m.search(bytes.NewReader(p)))
 	return m.reason(err)
 }
@@ -56,13 +58,20 @@ func (s *socket) searchControl(p []byte) error {
 // A message of the guest on its way up.
 type message struct {
 	*socket
+	use        *use
 	rules      *rules
 	written    []*secret.Secret // on record
 	markers    []string         // not yet in a frame
 	registered []string
 }
 
-func (s *socket) message() *message { return &message{socket: s, rules: s.currentRules()} }
+func (s *socket) message() *message {
+	u := s.begin(s.host(), s.cut)
+	return &message{socket: s, use: u, rules: u.rules}
+}
+
+// cut ends the WebSocket.
+func (s *socket) cut() { s.guest.Close(); s.up.Close() }
 
 // search returns r with its placeholders found, and none replaced.
 func (m *message) search(r io.Reader) io.Reader {
@@ -175,7 +184,9 @@ func (s *socket) receiveMessage(in *websocket.Reader, op websocket.Opcode) error
 	if !s.searched() {
 		return pump(s.toGuest, op, in, in, nil)
 	}
-	rules := s.currentRules()
+	u := s.begin(s.host(), s.cut)
+	defer u.end()
+	rules := u.rules
 	defer runtime.KeepAlive(rules) // with its scrubber
 	if rules.err != nil {
 		return refused(policy.LimitReached)

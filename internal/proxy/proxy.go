@@ -143,8 +143,12 @@ type Proxy struct {
 	requests atomic.Int64 // in progress
 	tidy     *tidier
 
-	rulesMu sync.Mutex // serialises the making of rules
-	rules   atomic.Pointer[rules]
+	rulesMu sync.Mutex // serialises the making of rules, and guards next
+	next    *rules     // prepared; nil if they are in use already
+
+	usesMu sync.Mutex
+	uses   map[*use]bool
+	rules  atomic.Pointer[rules]
 }
 
 // New checks cfg. It silences the standard log of the process for good.
@@ -173,7 +177,7 @@ func New(cfg Config) (*Proxy, error) {
 	// net/http's client quotes what an upstream sends unasked, values and
 	// all, in the standard log; there is no other way to stop it.
 	log.SetOutput(io.Discard)
-	p := &Proxy{cfg: cfg, client: newTransports(), held: budget{limit: heldLimit}, spooled: budget{limit: spoolQuota}, diskFull: scarce}
+	p := &Proxy{cfg: cfg, client: newTransports(), held: budget{limit: heldLimit}, spooled: budget{limit: spoolQuota}, diskFull: scarce, uses: make(map[*use]bool)}
 	p.tidy = newTidier(func() bool { return p.requests.Load() > 0 })
 	return p, nil
 }

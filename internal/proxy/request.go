@@ -23,6 +23,7 @@ import (
 type request struct {
 	*session
 	in       *http.Request
+	use      *use
 	rules    *rules // one snapshot of the secrets, DESIGN §5.8
 	facts    policy.Facts
 	target   string               // origin-form or "*", byte for byte
@@ -39,8 +40,8 @@ type request struct {
 
 // read establishes the facts of a request. False: it is not one that may be
 // served.
-func (s *session) read(r *http.Request) (*request, bool) {
-	q := &request{session: s, in: r, rules: s.currentRules(), facts: s.facts}
+func (s *session) read(r *http.Request, u *use) (*request, bool) {
+	q := &request{session: s, in: r, use: u, rules: u.rules, facts: s.facts}
 	if r.ProtoMajor == 2 {
 		q.target = r.RequestURI
 		a, err := hostname.ParseAuthority(r.Host)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"runtime"
+	"time"
 
 	"github.com/cutoutdev/cutout/internal/rewrite"
 	"github.com/cutoutdev/cutout/internal/secret"
@@ -27,17 +28,43 @@ func (p *Proxy) currentRules() *rules {
 	if r := p.rules.Load(); r != nil && r.set == set {
 		return r
 	}
-	r := newRules(set)
+	r := p.next
+	if r == nil || r.set != set {
+		r = newRules(set)
+	}
 	p.rules.Store(r)
+	p.next = nil
 	return r
 }
+
+// Prepare makes what set needs, before Config.Secrets returns it. It fails if
+// answers could not be searched for the values of set.
+func (p *Proxy) Prepare(set *secret.Set) error {
+	p.rulesMu.Lock()
+	defer p.rulesMu.Unlock()
+	r := newRules(set)
+	if r.err != nil {
+		// What former sets took is given back once it is garbage.
+		runtime.GC()
+		time.Sleep(gcWait)
+		r = newRules(set)
+	}
+	if r.err != nil {
+		return r.err
+	}
+	p.next = r
+	return nil
+}
+
+// gcWait is for the clean-ups that a collection starts.
+const gcWait = 50 * time.Millisecond
 
 func newRules(set *secret.Set) *rules {
 	r := &rules{set: set, finder: rewrite.NewFinder(set.All())}
 	if len(set.All()) == 0 {
 		return r
 	}
-	if r.scrubber, r.err = rewrite.NewScrubber(set.All()); r.err == nil {
+	if r.scrubber, r.err = rewrite.NewScrubber(set.Searched()); r.err == nil {
 		// Requests that began under an older set still hold its rules.
 		runtime.AddCleanup(r, (*rewrite.Scrubber).Close, r.scrubber)
 	}

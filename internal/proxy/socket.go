@@ -54,8 +54,7 @@ func (q *request) converse(guest, up net.Conn) {
 	if q.seal != nil {
 		s.toUpstream.Mask = q.seal.Mask
 	}
-	cut := func() { guest.Close(); up.Close() }
-	defer splice.Watch(&s.moved, cut)()
+	defer splice.Watch(&s.moved, s.cut)()
 	ends := make(chan ending, 4)
 	direction := func(run func() error, src net.Conn, reason policy.Reason) func() {
 		return func() {
@@ -71,7 +70,7 @@ func (q *request) converse(guest, up net.Conn) {
 	both.Go(direction(s.upward, guest, policy.MalformedRequest))
 	both.Go(direction(s.downward, up, policy.UpstreamFailed))
 	s.part(last(ends))
-	cut()
+	s.cut()
 	both.Wait()
 }
 

@@ -84,7 +84,8 @@ func (q *request) tunnel(w http.ResponseWriter, out *http.Request, resp *http.Re
 	if err := buffered.Flush(); err != nil {
 		return
 	}
-	q.forget() // a marker that was not written would delay what looks like it
+	q.use.end() // each message has its own
+	q.forget()  // a marker that was not written would delay what looks like it
 	defer context.AfterFunc(q.ctx, func() { guest.Close(); up.Close() })()
 	early, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
 	client, server := &replay{Conn: guest, head: early}, &upgraded{Conn: q.raw, rwc: up}

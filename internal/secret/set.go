@@ -2,6 +2,7 @@ package secret
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
@@ -10,7 +11,8 @@ import (
 // A Set is an immutable snapshot of a sandbox's secrets. The nil Set is
 // empty.
 type Set struct {
-	all []*Secret
+	all    []*Secret
+	former []*Secret // what some of them were, or are no longer there
 }
 
 // Lengths of a placeholder: shorter ones turn up by chance, longer ones do
@@ -54,6 +56,47 @@ func NewSet(secrets []*Secret) (*Set, error) {
 		return nil, err
 	}
 	return &Set{all: secrets}, nil
+}
+
+// Next returns the set of secrets that takes the place of s. What a secret was
+// before it changed stays known, value and hosts, so that the value is found
+// in what those hosts send until the end. The oldest of more than maxFormer
+// are given up.
+func (s *Set) Next(secrets []*Secret) (*Set, error) {
+	next, err := NewSet(secrets)
+	if err != nil {
+		return nil, err
+	}
+	next.former = slices.Clone(s.former)
+	for _, old := range s.all {
+		if !slices.Contains(secrets, old) {
+			next.former = append(next.former, old)
+		}
+	}
+	next.former = next.former[max(0, len(next.former)-maxFormer):]
+	return next, nil
+}
+
+// maxFormer bounds what is searched for beside the values in use: a token of
+// an hour is searched for until most of a day after its end.
+const maxFormer = 16
+
+// Former lists what secrets of the set were before they changed, the oldest
+// first. Callers must not change the slice.
+func (s *Set) Former() []*Secret { return s.former }
+
+// Searched lists the secrets whose values are searched for, each value once.
+func (s *Set) Searched() []*Secret {
+	if s == nil {
+		return nil
+	}
+	out := slices.Clone(s.all)
+	for _, f := range s.former {
+		if !slices.ContainsFunc(out, func(x *Secret) bool { return x.Value == f.Value }) {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // checkPair compares names and placeholders of two secrets.
@@ -119,14 +162,18 @@ func (s *Set) All() []*Secret {
 	return s.all
 }
 
-// HasHost reports whether name is a host of some secret, at any port.
+// HasHost reports whether name is a host of some secret, at any port, or was
+// one: it may still give a value back.
 func (s *Set) HasHost(name hostname.Name) bool {
-	for _, x := range s.All() {
-		if x.HasHost(name) {
-			return true
-		}
+	return slices.ContainsFunc(s.ever(), func(x *Secret) bool { return x.HasHost(name) })
+}
+
+// ever is what is and what was.
+func (s *Set) ever() []*Secret {
+	if s == nil || len(s.former) == 0 {
+		return s.All()
 	}
-	return false
+	return slices.Concat(s.all, s.former)
 }
 
 // ForHost returns the secrets bound to name, at any port: those whose values
@@ -143,7 +190,7 @@ func (s *Set) ForHost(name hostname.Name) []*Secret {
 
 // HasPort reports whether some secret may go to a host at port.
 func (s *Set) HasPort(port uint16) bool {
-	for _, x := range s.All() {
+	for _, x := range s.ever() {
 		for _, h := range x.Hosts {
 			if h.Port == 0 || h.Port == port {
 				return true

@@ -24,7 +24,19 @@ type Secret struct {
 	Unverified  []hostname.Name `json:"unverified,omitempty"`   // hosts that may get it without proof of identity
 	Short       bool            `json:"short,omitempty"`        // may be shorter than MinValue; then never scrubbed
 	Value       Value           `json:"-"`
+	State       State           `json:"-"`
 }
+
+// A State says whether the value of a secret may be written at all.
+type State uint8
+
+// The states. A value that may not be written is still searched for, and its
+// placeholder still known.
+const (
+	Live      State = iota
+	Withdrawn       // it has expired, and its source gave no other
+	Removed         // by the user
+)
 
 // A Host is where a secret may go: names and the port the guest dials.
 type Host struct {
@@ -45,6 +57,15 @@ func (s *Secret) HasHost(name hostname.Name) bool {
 		}
 	}
 	return false
+}
+
+// Covers reports whether every connection to o is one to h.
+func (h Host) Covers(o Host) bool {
+	if h.Port != 0 && h.Port != o.Port {
+		return false
+	}
+	return h.Pattern == o.Pattern || h.Pattern == hostname.Any() ||
+		h.Pattern.Wildcard() && o.Pattern != hostname.Any() && h.Pattern.Match(o.Pattern.Base())
 }
 
 // A Scope is a kind of request that may carry a value.
