@@ -150,7 +150,7 @@ real value only in requests to the hosts that you allowed.`,
 	root.SetFlagErrorFunc(flagError)
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.AddCommand(a.runCommand(), a.boundaryCommand(), a.setupCommand(), a.doctorCommand(), a.imageCommand(),
-		a.secretCommand(), a.confCommand(), a.auditCommand(), a.netCommand(), a.explainCommand(), a.versionCommand(), a.completionCommand())
+		a.secretCommand(), a.confCommand(), a.modifyCommand(), a.auditCommand(), a.netCommand(), a.explainCommand(), a.versionCommand(), a.completionCommand())
 	return root
 }
 

@@ -25,6 +25,7 @@ type boundary struct {
 	plan    *plan
 	network *policy.Network
 	conns   conntrack.Table
+	proxy   *proxy.Proxy
 	ca      *ca.Authority
 	stack   *netstack.Stack // nil = no network
 	relay   *relay.Relay
@@ -33,7 +34,7 @@ type boundary struct {
 // boundaryConfig is what a boundary is made of.
 type boundaryConfig struct {
 	spec      Spec
-	set       *secret.Set
+	set       func() *secret.Set
 	store     *secret.Store
 	log       *audit.Log
 	link      frame.Link // of the guest's NIC, owned by the boundary; nil = no network
@@ -49,11 +50,12 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	if err != nil {
 		return nil, err
 	}
+	bound := func(n hostname.Name) bool { return cfg.set().HasHost(n) }
 	network := cfg.spec.Net.Policy()
 	b := &boundary{plan: newPlan(cfg.spec.Net.ConnectTo), network: network}
 	network.Own = b.plan.own()
 	b.ca, err = ca.New(ca.Config{Allow: func(n hostname.Name) bool {
-		return mode == proxy.All || cfg.set.HasHost(n)
+		return mode == proxy.All || bound(n)
 	}})
 	if err != nil {
 		return nil, err
@@ -61,9 +63,9 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	if cfg.link == nil {
 		return b, nil
 	}
-	pins := &pin.Table{Important: func(n hostname.Name) bool { return cfg.set.HasHost(n) || network.Mentions(n) }}
+	pins := &pin.Table{Important: func(n hostname.Name) bool { return bound(n) || network.Mentions(n) }}
 	px, err := proxy.New(proxy.Config{
-		Secrets: func() *secret.Set { return cfg.set }, Store: cfg.store,
+		Secrets: cfg.set, Store: cfg.store,
 		CA: b.ca, Pins: pins, Audit: cfg.log, Network: network, Conns: &b.conns,
 		ConnectTo: b.plan.connectTo, Host: b.plan.host,
 		Roots: roots.any, RootsFor: roots.of,
@@ -75,13 +77,14 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.proxy = px
 	resolver := &dns.Interceptor{
 		Resolvers: cfg.spec.Net.Nameservers, Pins: pins, Network: network,
-		Static: b.plan.names, OnlyAllowed: cfg.spec.Net.OnlyAllowed, Mentioned: cfg.set.HasHost,
+		Static: b.plan.names, OnlyAllowed: cfg.spec.Net.OnlyAllowed, Mentioned: bound,
 		Audit: func(e audit.Event) { cfg.log.Append(e) },
 	}
 	b.relay = relay.New(relay.Config{
-		Network: network, Conns: &b.conns, Pins: pins, Secret: cfg.set.HasHost, Host: b.plan.host,
+		Network: network, Conns: &b.conns, Pins: pins, Secret: bound, Host: b.plan.host,
 		Audit: func(e audit.Event) { cfg.log.Append(e) },
 	})
 	b.stack, err = netstack.New(netstack.Config{

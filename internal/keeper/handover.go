@@ -141,9 +141,12 @@ func receiveValues(fd int, h source.Header, spec Spec, store *secret.Store) ([]*
 		s := spec.Secrets[i]
 		value, err := store.ReadValue(fd, v.Len)
 		if err != nil {
+			for _, got := range secrets[:i] {
+				store.Release(got.Value)
+			}
 			return nil, fmt.Errorf("the value of %s: %w", s.Name, err)
 		}
-		s.Value = value
+		s.Value, s.Expires = value, v.Expires
 		secrets[i] = &s
 	}
 	return secrets, nil

@@ -24,6 +24,7 @@ type sandbox struct {
 	tell  *teller
 	end   context.CancelCauseFunc
 
+	secrets  *holder
 	log      *audit.Log
 	events   fanout
 	boundary *boundary
@@ -62,6 +63,8 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	if err := s.record("starting", s.spec.ID); err != nil { // or the first use of a value would find out
 		return err
 	}
+	s.secrets = &holder{spec: s.spec, store: s.store, record: s.record}
+	s.secrets.current.Store(set)
 	if s.spec.Link != "" {
 		return s.startLinked(ctx, set)
 	}
@@ -78,7 +81,7 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 		link = frame.NewStream(conn)
 		s.files = append(s.files, nic)
 	}
-	if s.boundary, err = newBoundary(s.boundaryConfig(set, link)); err != nil {
+	if s.boundary, err = newBoundary(s.boundaryConfig(link)); err != nil {
 		return err
 	}
 	if err := s.boot(ctx, nic); err != nil {
@@ -90,12 +93,12 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	}
 	s.record("started", how)
 	s.publish()
-	return s.serve(ctx, set)
+	return s.serve(ctx)
 }
 
-func (s *sandbox) boundaryConfig(set *secret.Set, link frame.Link) boundaryConfig {
+func (s *sandbox) boundaryConfig(link frame.Link) boundaryConfig {
 	return boundaryConfig{
-		spec: s.spec, set: set, store: s.store, log: s.log, link: link,
+		spec: s.spec, set: s.secrets.current.Load, store: s.store, log: s.log, link: link,
 		terminate: func(r policy.Reason) {
 			s.end(fmt.Errorf("a secret's placeholder was used against the rules: %s", r.What()))
 		},
@@ -103,19 +106,18 @@ func (s *sandbox) boundaryConfig(set *secret.Set, link frame.Link) boundaryConfi
 }
 
 // serve opens the control socket.
-func (s *sandbox) serve(ctx context.Context, set *secret.Set) (err error) {
+func (s *sandbox) serve(ctx context.Context) (err error) {
 	s.control, err = listen(s.spec.Dirs.Runtime)
 	if err != nil {
 		return err
 	}
-	var names []string
-	for _, x := range set.All() {
-		names = append(names, x.Name)
-	}
+	s.secrets.proxy = s.boundary.proxy
+	s.secrets.expire()
 	c := &control{
-		guest: s.guest, env: mergeEnv(s.spec.Guest.Env, placeholders(set)), events: &s.events,
+		guest: s.guest, events: &s.events, secrets: s.secrets,
+		env: func() []string { return mergeEnv(s.spec.Guest.Env, placeholders(s.secrets.current.Load())) },
 		info: func() Info {
-			i := Info{ID: s.spec.ID, Restored: s.restored, Secrets: names, PIDs: []int{os.Getpid()}, Audit: s.log.Head()}
+			i := Info{ID: s.spec.ID, Restored: s.restored, Secrets: s.secrets.names(), PIDs: []int{os.Getpid()}, Audit: s.log.Head()}
 			if s.machine != nil {
 				i.Accel, i.PIDs = s.machine.Accel().String(), append(i.PIDs, s.machine.Pid())
 			}

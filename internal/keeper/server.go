@@ -25,13 +25,14 @@ const execProtocol = "cutout-exec/1"
 
 // A control is what the socket's handlers work on.
 type control struct {
-	guest  *guest.Client
-	env    []string // of every command
-	info   func() Info
-	net    func() NetState
-	dump   func(context.Context, io.Writer) error
-	events *fanout
-	died   func() error // why the machine has ended, if it has
+	guest   *guest.Client
+	env     func() []string // of every command
+	secrets *holder
+	info    func() Info
+	net     func() NetState
+	dump    func(context.Context, io.Writer) error
+	events  *fanout
+	died    func() error // why the machine has ended, if it has
 }
 
 // listen opens the control socket: 0600 in a directory that is 0700.
@@ -80,6 +81,7 @@ func (c *control) serve(ctx context.Context, l net.Listener) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/sandbox", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(c.info()) })
 	mux.HandleFunc("GET /v1/net", func(w http.ResponseWriter, r *http.Request) { json.NewEncoder(w).Encode(c.net()) })
+	mux.HandleFunc("POST /v1/secrets", c.change)
 	if c.guest != nil {
 		mux.HandleFunc("PUT /v1/files", c.putFiles)
 		mux.HandleFunc("GET /v1/memory", c.getMemory)
@@ -141,7 +143,7 @@ func (c *control) exec(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	proc, err := c.guest.Start(ctx, guest.Command{
-		Args: cmd.Args, Env: mergeEnv(c.env, cmd.Env), Dir: cmd.Dir, User: cmd.User,
+		Args: cmd.Args, Env: mergeEnv(c.env(), cmd.Env), Dir: cmd.Dir, User: cmd.User,
 		TTY: cmd.TTY, Rows: cmd.Rows, Cols: cmd.Cols,
 	})
 	if err != nil {

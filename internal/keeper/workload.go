@@ -32,7 +32,7 @@ func (s *sandbox) startLinked(ctx context.Context, set *secret.Set) error {
 	if err != nil {
 		return err
 	}
-	if s.boundary, err = newBoundary(s.boundaryConfig(set, link)); err != nil {
+	if s.boundary, err = newBoundary(s.boundaryConfig(link)); err != nil {
 		return err
 	}
 	go func() {
@@ -43,7 +43,7 @@ func (s *sandbox) startLinked(ctx context.Context, set *secret.Set) error {
 	if err := s.record("started", "boundary for "+string(s.spec.Link)); err != nil {
 		return err
 	}
-	if err := s.serve(ctx, set); err != nil {
+	if err := s.serve(ctx); err != nil {
 		return err
 	}
 	p := s.boundary.plan
@@ -59,6 +59,9 @@ func (s *sandbox) startLinked(ctx context.Context, set *secret.Set) error {
 func placeholders(set *secret.Set) []string {
 	var env []string
 	for _, x := range set.All() {
+		if x.State == secret.Removed {
+			continue
+		}
 		env = append(env, fmt.Sprintf("%s=%s", x.Name, x.Placeholder))
 	}
 	return env

@@ -42,13 +42,10 @@ func (p *Proxy) currentRules() *rules {
 func (p *Proxy) Prepare(set *secret.Set) error {
 	p.rulesMu.Lock()
 	defer p.rulesMu.Unlock()
+	// What the set before the current one took is given back as garbage.
+	runtime.GC()
+	time.Sleep(gcWait)
 	r := newRules(set)
-	if r.err != nil {
-		// What former sets took is given back once it is garbage.
-		runtime.GC()
-		time.Sleep(gcWait)
-		r = newRules(set)
-	}
 	if r.err != nil {
 		return r.err
 	}

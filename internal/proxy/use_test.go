@@ -191,6 +191,25 @@ func TestChangeInFlight(t *testing.T) {
 	}
 }
 
+// TestManyRotations: the locked memory does not fill up.
+func TestManyRotations(t *testing.T) {
+	var current atomic.Pointer[secret.Set]
+	w := newWorld(t, "h1", func(w *world) { current.Store(w.cfg.Secrets()); w.cfg.Secrets = current.Load })
+	for i := range 40 {
+		s := *current.Load().All()[0]
+		s.Value = load(t, w.store, fmt.Sprintf("an0ther-v4lue-0f-the-test-%08d", i))
+		next, err := current.Load().Next([]*secret.Secret{&s})
+		if err == nil {
+			err = w.proxy.Prepare(next)
+		}
+		if err != nil {
+			t.Fatalf("rotation %d: %v", i, err)
+		}
+		current.Store(next)
+		w.proxy.currentRules()
+	}
+}
+
 // TestNothingSlipsPast: a request that begins while the set changes goes by
 // the new one, or is waited for.
 func TestNothingSlipsPast(t *testing.T) {

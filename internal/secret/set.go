@@ -77,9 +77,9 @@ func (s *Set) Next(secrets []*Secret) (*Set, error) {
 	return next, nil
 }
 
-// maxFormer bounds what is searched for beside the values in use: a token of
-// an hour is searched for until most of a day after its end.
-const maxFormer = 16
+// maxFormer bounds what is searched for beside the values in use, so that it
+// fits into the locked memory twice while one set takes another's place.
+const maxFormer = 8
 
 // Former lists what secrets of the set were before they changed, the oldest
 // first. Callers must not change the slice.

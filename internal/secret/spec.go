@@ -7,6 +7,8 @@
 package secret
 
 import (
+	"time"
+
 	"github.com/cutoutdev/cutout/internal/hostname"
 )
 
@@ -24,6 +26,7 @@ type Secret struct {
 	Unverified  []hostname.Name `json:"unverified,omitempty"`   // hosts that may get it without proof of identity
 	Short       bool            `json:"short,omitempty"`        // may be shorter than MinValue; then never scrubbed
 	Value       Value           `json:"-"`
+	Expires     time.Time       `json:"-"` // of the value; zero = nobody knows
 	State       State           `json:"-"`
 }
 
@@ -34,7 +37,7 @@ type State uint8
 // placeholder still known.
 const (
 	Live      State = iota
-	Withdrawn       // it has expired, and its source gave no other
+	Withdrawn       // it has expired
 	Removed         // by the user
 )
 
