@@ -168,7 +168,7 @@ func looksUp(names int) func(*boundary) outcome {
 		for i := range names {
 			name := fmt.Sprintf("n%d.test", i)
 			b.DNS.Set(name, testnet.Record{Addrs: []netip.Addr{evilAddr}, TTL: 1<<31 - 1})
-			if m, err := askDNS(c, name, dnsmessage.TypeA); err != nil || len(m.Answers) != 1 {
+			if _, err := askDNS(c, name, dnsmessage.TypeA); err != nil { // or is told to wait
 				return outcome{err: fmt.Errorf("lookup of %s: %v", name, err)}
 			}
 		}
