@@ -24,6 +24,7 @@ type boundaryOptions struct {
 	Tap     string
 	Netns   string
 	Unix    string
+	Listen  string
 	EnvFile string
 	CAFile  string
 	Timeout time.Duration
@@ -35,7 +36,7 @@ type boundaryOptions struct {
 func (a *app) boundaryCommand() *cobra.Command {
 	var o boundaryOptions
 	cmd := &cobra.Command{
-		Use:   "boundary [flags] {-- CMD… | --tap NAME | --unix PATH}",
+		Use:   "boundary [flags] {-- CMD… | --tap NAME | --unix PATH | --listen PORT}",
 		Short: "Put the boundary around a workload that is no machine of Cutout's",
 		Long: `Boundary gives a workload the one network interface of a sandbox, with the same
 secrets, rules and audit log as cutout run, but without a microVM:
@@ -54,6 +55,10 @@ secrets, rules and audit log as cutout run, but without a microVM:
   --unix PATH a virtual machine: a socket for QEMU's -netdev stream, and what else
               speaks its framing, such as passt's users. One peer may connect, of
               your own user; the boundary ends when it goes.
+  --listen PORT programs that take a proxy: HTTP CONNECT and SOCKS5, at a port of
+              the loopback or at ADDR:PORT, for whoever has the credential of this
+              run, which --env-file tells. Nothing keeps such a program from going
+              around the proxy: it has no value then, and no rules either.
 
 --env-file and --ca-file write what such a workload needs to know: the
 placeholders, the variables that programs find certificates by, the addresses
@@ -101,6 +106,7 @@ not found; 128+N when signal N ended it, or the boundary.`,
 	f.Var(textFlag{&o.Tap, "NAME"}, "tap", "make a network interface for a network namespace")
 	f.Var(textFlag{&o.Netns, "PATH|PID"}, "netns", "the network namespace for --tap (default this one, without a default route)")
 	f.Var(textFlag{&o.Unix, "PATH"}, "unix", "make a socket that a virtual machine is plugged into")
+	f.Var(textFlag{&o.Listen, "[ADDR:]PORT"}, "listen", "serve programs that take a proxy, at 127.0.0.1 unless ADDR is given")
 	f.Var(textFlag{&o.EnvFile, "FILE"}, "env-file", "write the variables that the workload needs, one NAME=VALUE a line")
 	f.Var(textFlag{&o.CAFile, "FILE"}, "ca-file", "write the certificates that the workload is to trust")
 	return cmd
@@ -118,18 +124,20 @@ type plug interface {
 
 func (o boundaryOptions) check() error {
 	forms := 0
-	for _, given := range []bool{len(o.Args) > 0, o.Tap != "", o.Unix != ""} {
+	for _, given := range []bool{len(o.Args) > 0, o.Tap != "", o.Unix != "", o.Listen != ""} {
 		if given {
 			forms++
 		}
 	}
 	switch {
 	case forms == 0:
-		return term.WithHint(usageError{errors.New("there is no workload")}, "write cutout boundary FLAG… -- CMD…, or name an interface with --tap or a socket with --unix")
+		return term.WithHint(usageError{errors.New("there is no workload")}, "write cutout boundary FLAG… -- CMD…, or use --tap, --unix or --listen")
 	case forms > 1:
-		return usageError{errors.New("-- CMD, --tap and --unix exclude each other")}
+		return usageError{errors.New("-- CMD, --tap, --unix and --listen exclude each other")}
 	case o.TTY && o.NoTTY:
 		return usageError{errors.New("-t and -T exclude each other")}
+	case o.Listen != "" && o.EnvFile == "":
+		return term.WithHint(usageError{errors.New("--listen needs --env-file")}, "it is written with the credential, which nobody could know otherwise")
 	case o.Timeout < 0:
 		return usageError{errors.New("--timeout must not be negative")}
 	case o.Netns != "" && o.Tap == "":
@@ -149,7 +157,7 @@ func (a *app) boundary(ctx context.Context, o boundaryOptions) error {
 		return err
 	}
 	for where, text := range map[string]string{
-		"-w": o.Dir, "-u": o.User, "--tap": o.Tap, "--netns": o.Netns, "--unix": o.Unix, "--env-file": o.EnvFile, "--ca-file": o.CAFile,
+		"-w": o.Dir, "-u": o.User, "--tap": o.Tap, "--netns": o.Netns, "--unix": o.Unix, "--listen": o.Listen, "--env-file": o.EnvFile, "--ca-file": o.CAFile,
 	} {
 		o.Also = append(o.Also, config.Text{Where: where, Text: text})
 	}
@@ -178,6 +186,8 @@ func (a *app) boundary(ctx context.Context, o boundaryOptions) error {
 		p, err = newTapPlug(o)
 	case o.Unix != "":
 		p, err = newUnixPlug(o.Unix)
+	case o.Listen != "":
+		p, err = newListenPlug(o.Listen, notice)
 	default:
 		p, err = a.newCommandPlug(ctx, o, home, values, notice)
 	}
@@ -239,7 +249,7 @@ func (a *app) plugIn(ctx context.Context, relay *relay, home state.Home, p plug,
 		}
 		err = errors.Join(err, place.End())
 	}()
-	remove, err := writeWorkloadFiles(r.options, about)
+	remove, err := writeWorkloadFiles(r.options, p, about)
 	defer remove()
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 
 // writeWorkloadFiles writes what the workload must know where the user wants
 // it. The returned function removes it.
-func writeWorkloadFiles(o boundaryOptions, about keeper.Workload) (remove func(), err error) {
+func writeWorkloadFiles(o boundaryOptions, p plug, about keeper.Workload) (remove func(), err error) {
 	var written []string
 	remove = func() {
 		for _, path := range written {
@@ -27,10 +27,7 @@ func writeWorkloadFiles(o boundaryOptions, about keeper.Workload) (remove func()
 		written = append(written, path)
 		return nil
 	}
-	env := append(about.Env,
-		fmt.Sprint("CUTOUT_ADDRESS4=", about.Guest4), fmt.Sprint("CUTOUT_GATEWAY4=", about.Gateway4),
-		fmt.Sprint("CUTOUT_ADDRESS6=", about.Guest6), fmt.Sprint("CUTOUT_GATEWAY6=", about.Gateway6),
-		"CUTOUT_MAC="+about.MAC, fmt.Sprint("CUTOUT_MTU=", about.MTU))
+	env := append(about.Env, variables(p, about)...)
 	if o.CAFile != "" {
 		path, err := filepath.Abs(o.CAFile)
 		if err != nil {
@@ -47,4 +44,16 @@ func writeWorkloadFiles(o boundaryOptions, about keeper.Workload) (remove func()
 		return remove, nil
 	}
 	return remove, write(o.EnvFile, []byte(strings.Join(env, "\n")+"\n"), 0o600)
+}
+
+// variables tell a workload how it reaches the boundary.
+func variables(p plug, about keeper.Workload) []string {
+	if l, ok := p.(*listenPlug); ok {
+		return l.variables(about)
+	}
+	return []string{
+		fmt.Sprint("CUTOUT_ADDRESS4=", about.Guest4), fmt.Sprint("CUTOUT_GATEWAY4=", about.Gateway4),
+		fmt.Sprint("CUTOUT_ADDRESS6=", about.Guest6), fmt.Sprint("CUTOUT_GATEWAY6=", about.Gateway6),
+		"CUTOUT_MAC=" + about.MAC, fmt.Sprint("CUTOUT_MTU=", about.MTU),
+	}
 }

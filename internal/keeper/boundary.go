@@ -2,8 +2,10 @@ package keeper
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"fmt"
+	"net"
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/ca"
@@ -29,6 +31,9 @@ type boundary struct {
 	ca      *ca.Authority
 	stack   *netstack.Stack // nil = no network
 	relay   *relay.Relay
+
+	password   string // of clients of a proxy
+	endForward func() // nil = there are none
 }
 
 // boundaryConfig is what a boundary is made of.
@@ -37,7 +42,8 @@ type boundaryConfig struct {
 	set       func() *secret.Set
 	store     *secret.Store
 	log       *audit.Log
-	link      frame.Link // of the guest's NIC, owned by the boundary; nil = no network
+	link      frame.Link   // of the guest's NIC, owned by the boundary; nil = no network
+	forward   net.Listener // of clients of a proxy, instead of a link; nil = none
 	terminate func(policy.Reason)
 }
 
@@ -60,13 +66,17 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.link == nil {
+	if cfg.link == nil && cfg.forward == nil {
 		return b, nil
 	}
 	pins := &pin.Table{Important: func(n hostname.Name) bool { return bound(n) || network.Mentions(n) }}
+	gate := pins
+	if cfg.forward != nil {
+		gate = new(pin.Table) // a client's name stands for the pin, of its connection alone
+	}
 	px, err := proxy.New(proxy.Config{
 		Secrets: cfg.set, Store: cfg.store,
-		CA: b.ca, Pins: pins, Audit: cfg.log, Network: network, Conns: &b.conns,
+		CA: b.ca, Pins: gate, Audit: cfg.log, Network: network, Conns: &b.conns,
 		ConnectTo: b.plan.connectTo, Host: b.plan.host,
 		Roots: roots.any, RootsFor: roots.of,
 		Intercept: mode, Bypass: cfg.spec.TLS.Bypass, NoVerify: cfg.spec.TLS.NoVerify,
@@ -82,6 +92,11 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		Resolvers: cfg.spec.Net.Nameservers, Pins: pins, Network: network,
 		Static: b.plan.names, OnlyAllowed: cfg.spec.Net.OnlyAllowed, Mentioned: bound,
 		Audit: func(e audit.Event) { cfg.log.Append(e) },
+	}
+	if cfg.forward != nil {
+		b.password = rand.Text()
+		b.serveForward(cfg.forward, px, resolver)
+		return b, nil
 	}
 	b.relay = relay.New(relay.Config{
 		Network: network, Conns: &b.conns, Pins: pins, Secret: bound, Host: b.plan.host,
@@ -116,6 +131,9 @@ func (b *boundary) close() {
 	}
 	if b.relay != nil {
 		b.relay.Close()
+	}
+	if b.endForward != nil {
+		b.endForward()
 	}
 }
 

@@ -19,6 +19,9 @@ type LinkKind string
 const (
 	LinkTap  LinkKind = "tap"  // a TAP device
 	LinkUnix LinkKind = "unix" // a socket that one peer connects to, which speaks QEMU's stream framing
+	// LinkListen is a TCP socket for programs that take a proxy; there is no
+	// link then.
+	LinkListen LinkKind = "listen"
 )
 
 // Unplugged is what [Sandbox.End] returns of a boundary whose workload has

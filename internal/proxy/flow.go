@@ -39,7 +39,8 @@ type flow struct {
 	ctx   context.Context
 	dst   netip.AddrPort // that the guest dialled
 	to    netip.AddrPort // that is dialled for it
-	named hostname.Name  // whose --connect-to address dst is, or ""
+	asked hostname.Name  // [Flow.Name]
+	named hostname.Name  // asked, or whose --connect-to address dst is, or ""
 	rule  string         // of the network, that decided last; "" for connect-to
 	set   *secret.Set    // when the flow began
 	guest net.Conn       // nil until accepted
@@ -52,7 +53,7 @@ type flow struct {
 func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
 	defer p.flows.Add(-1)
 	n := p.flows.Add(1)
-	fl := &flow{Proxy: p, ctx: ctx, dst: unmap(f.Dst), set: p.cfg.Secrets()}
+	fl := &flow{Proxy: p, ctx: ctx, dst: unmap(f.Dst), asked: f.Name, named: f.Name, set: p.cfg.Secrets()}
 	reason := fl.route()
 	if n > maxFlows {
 		reason = policy.LimitReached
@@ -165,6 +166,9 @@ func (f *flow) listen(up net.Conn) (hello.Hello, net.Conn, error) {
 // route is what is decided on addresses alone.
 func (f *flow) route() policy.Reason {
 	to, name, ok := f.cfg.ConnectTo(f.dst)
+	if ok && f.asked != "" && name != f.asked {
+		return policy.NotPinned
+	}
 	if ok {
 		f.to, f.named = to, name
 		return policy.None
@@ -182,6 +186,10 @@ func (f *flow) route() policy.Reason {
 // about a name holds only for that name's own connections, since others may
 // live at its address.
 func (f *flow) spoken(h hello.Hello) policy.Reason {
+	// A secret's host is told, when the flow turns out to have no pin for it.
+	if f.asked != "" && h.Kind == hello.TLS && h.Name != "" && h.Name != f.asked && !f.set.HasHost(h.Name) {
+		return policy.AuthorityMismatch
+	}
 	if f.rule == "" || !f.cfg.Network.ByName() {
 		return policy.None
 	}

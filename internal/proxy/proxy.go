@@ -44,6 +44,10 @@ import (
 // A Flow is a TCP connection that the guest wants to open.
 type Flow struct {
 	Src, Dst netip.AddrPort
+	// Name is what the client of a proxy asked for, which was resolved to Dst
+	// for this flow alone: it stands for a pin, and the server name must be
+	// it. Empty: there is no such client, or it asked for an address.
+	Name hostname.Name
 	// Accept completes the guest's handshake. Called at most once, and not
 	// after Refuse.
 	Accept func() (net.Conn, error)

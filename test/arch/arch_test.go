@@ -46,6 +46,7 @@ var may = map[string]string{
 	"internal/splice":         "",
 	"internal/netstack":       "internal/netstack/frame",
 	"internal/netstack/frame": "",
+	"internal/forward":        "internal/hostname",
 
 	// The machine and what runs in it.
 	"internal/image":       "",
@@ -78,13 +79,13 @@ var may = map[string]string{
 		"internal/source/file internal/source/keyring internal/source/vault internal/term",
 
 	// What wires them.
-	"internal/keeper": "internal/audit internal/ca internal/conntrack internal/dns internal/guest internal/hostname internal/image internal/ingress internal/netstack internal/netstack/frame " +
+	"internal/keeper": "internal/audit internal/ca internal/conntrack internal/dns internal/forward internal/guest internal/hostname internal/image internal/ingress internal/netstack internal/netstack/frame " +
 		"internal/pin internal/policy internal/proxy internal/relay internal/seccomp internal/secret internal/source internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
 	"internal/config": "internal/hostname internal/ingress internal/keeper internal/policy internal/secret internal/source internal/source/helper",
 	"internal/state":  "",
 	"internal/term":   "",
 
-	"cmd/cutout": "internal/audit internal/config internal/conntrack internal/debian internal/hostname internal/image internal/keeper internal/policy " +
+	"cmd/cutout": "internal/audit internal/config internal/conntrack internal/debian internal/forward internal/hostname internal/image internal/keeper internal/policy " +
 		"internal/rewrite internal/roots internal/secret internal/source/file internal/source/helper internal/state internal/tap internal/term internal/vm internal/vm/cage internal/vm/kernel internal/vm/qemu internal/vm/snapshot internal/workload",
 	"cmd/cutout-agent": "internal/guest/agent",
 }
