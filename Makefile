@@ -37,11 +37,13 @@ test:
 	@$(MAKE) --no-print-directory unit attack interop fuzz vm-test
 
 # The tests of each package, with the race detector; without it those that
-# measure memory, and all cells of the matrix.
+# measure memory, and those that it makes ten times slower for nothing: of one
+# goroutine, or of programs that are started again and again.
+UNRACED := ^(TestBodyMemory|TestDownloadMemory|TestLargeBodies|TestSocketLargeMessage|TestMatrix|TestRoom|TestMemory|TestBomb|TestHiddenBomb|TestScripts|TestDocumentedCommands)$$
 unit:
 	$(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
-	$(GO) test -trimpath -timeout 5m -run 'TestBodyMemory|TestDownloadMemory|TestLargeBodies|TestSocketLargeMessage|TestMatrix' ./internal/proxy
+	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
+	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/proxy ./internal/secret
 
 # Tests that start machines: they want the processor for themselves.
 vm-test:
