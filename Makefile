@@ -37,9 +37,12 @@ test:
 	@$(MAKE) --no-print-directory unit attack interop fuzz vm-test
 
 # The tests of each package, with the race detector; without it those that
-# measure memory, and those that it makes ten times slower for nothing: of one
-# goroutine, or of programs that are started again and again.
-UNRACED := ^(TestBodyMemory|TestDownloadMemory|TestLargeBodies|TestSocketLargeMessage|TestMatrix|TestRoom|TestMemory|TestBomb|TestHiddenBomb|TestScripts|TestDocumentedCommands)$$
+# measure memory, and those that it makes ten times slower for nothing: of
+# much data, or of programs that are started again and again.
+UNRACED := TestBodyMemory|TestDownloadMemory|TestRoom|TestMemory|TestCopies
+UNRACED := $(UNRACED)|TestBodySizes|TestLargeBodies|TestSocketLargeMessage|TestBomb|TestHiddenBomb
+UNRACED := $(UNRACED)|TestCodedAnswer|TestBodyCodingRefused|TestUnscannable|TestMatrix
+UNRACED := ^($(UNRACED)|TestScripts|TestDocumentedCommands)$$
 unit:
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)

@@ -53,6 +53,7 @@ type Store struct {
 	mem    *mapping
 	blocks []block // in use, by offset
 	limit  int     // where the slots begin
+	used   int     // end of the furthest block so far: beyond it all is zero
 	pins   int     // slots and reads under way: the mapping must stay
 	serial uint64  // of the last block
 	closed bool
@@ -203,7 +204,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	clear(s.mem.bytes[:s.limit])
+	clear(s.mem.bytes[:s.used])
 	s.blocks = nil
 	return s.unmapIfIdle()
 }
@@ -226,12 +227,13 @@ func (s *Store) unpin() {
 	s.unmapIfIdle()
 }
 
-// unmapIfIdle is called with mu held.
+// unmapIfIdle is called with mu held. A read that was under way at Close may
+// have written to its block since; a slot is zeroed before its pin goes.
 func (s *Store) unmapIfIdle() error {
 	if !s.closed || s.pins > 0 || s.mem.bytes == nil {
 		return nil
 	}
-	clear(s.mem.bytes)
+	clear(s.mem.bytes[:s.used])
 	err := unix.Munmap(s.mem.bytes)
 	s.mem.bytes = nil
 	return err
@@ -256,6 +258,7 @@ func (s *Store) alloc(n int) (int, uint64, error) {
 	if s.limit-off < n {
 		return 0, 0, errors.New("locked memory is full")
 	}
+	s.used = max(s.used, off+n)
 	s.serial++
 	s.blocks = slices.Insert(s.blocks, at, block{off: off, n: n, refs: 1, serial: s.serial})
 	return off, s.serial, nil
