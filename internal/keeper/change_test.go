@@ -52,7 +52,7 @@ func held(t *testing.T) (*holder, *Client, *[]string) {
 		t.Fatal(err)
 	}
 	var log []string
-	h := &holder{store: store, record: func(what, detail string) error { log = append(log, what+" "+detail); return nil }}
+	h := &holder{store: store, life: t.Context(), record: func(what, detail string) error { log = append(log, what+" "+detail); return nil }}
 	h.current.Store(set)
 	dir := t.TempDir()
 	l, err := listen(dir)
@@ -234,7 +234,7 @@ func TestExpiry(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.current.Store(set)
-	h.expire()
+	h.begin(t.Context(), set, -1)
 	if h.named("A").State != secret.Live {
 		t.Error("it was withdrawn early")
 	}

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/proxy"
 	"github.com/cutoutdev/cutout/internal/secret"
@@ -19,15 +21,19 @@ type holder struct {
 	spec    Spec
 	store   *secret.Store
 	record  func(what, detail string) error
+	notice  func(string) // tells the user; may be nil
 	proxy   *proxy.Proxy // nil = no network
 	current atomic.Pointer[secret.Set]
+	life    context.Context // of the sandbox
 
-	mu sync.Mutex // held over a change
+	mu         sync.Mutex            // held over a change
+	refreshers map[string]*refresher // by the secrets whose values they get
 }
 
-// change makes c, whose values receive reads into the store. When it returns
-// no request under way goes by what was changed.
-func (h *holder) change(ctx context.Context, c Change, receive func([]*secret.Secret) error) (_ Changed, err error) {
+// change makes c, whose values receive reads into the store from a socket, which
+// it returns if it stays open. When change returns no request under way goes by
+// what was changed.
+func (h *holder) change(ctx context.Context, c Change, receive func([]*secret.Secret) (int, error)) (_ Changed, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	p, err := planChange(h.current.Load().All(), c)
@@ -53,8 +59,16 @@ func (h *holder) change(ctx context.Context, c Change, receive func([]*secret.Se
 			}
 		}
 	}()
-	if err := receive(p.set); err != nil {
-		return Changed{}, err
+	helper := -1
+	defer func() {
+		if helper >= 0 {
+			unix.Close(helper)
+		}
+	}()
+	if len(p.set) > 0 {
+		if helper, err = receive(p.set); err != nil {
+			return Changed{}, err
+		}
 	}
 	if err := shapePlaceholders(h.store, p.secrets); err != nil {
 		return Changed{}, err
@@ -62,6 +76,13 @@ func (h *holder) change(ctx context.Context, c Change, receive func([]*secret.Se
 	next, err := h.publish(p.secrets, "changed:", strings.Join(p.done, "; "))
 	if err != nil {
 		return Changed{}, err
+	}
+	for _, name := range append(slices.Clone(c.Remove), names(p.set)...) {
+		h.unfollow(name)
+	}
+	if helper >= 0 {
+		h.follow(helper, p.set)
+		helper = -1
 	}
 	drain := c.Drain
 	if drain == 0 {
@@ -78,7 +99,6 @@ func (h *holder) change(ctx context.Context, c Change, receive func([]*secret.Se
 			return done, err
 		}
 	}
-	h.expire()
 	return done, nil
 }
 
@@ -118,6 +138,11 @@ func (h *holder) publish(secrets []*secret.Secret, what, detail string) (*secret
 			h.store.Release(f.Value)
 		}
 	}
+	for _, s := range next.All() {
+		if !slices.Contains(last.All(), s) {
+			h.watch(s)
+		}
+	}
 	return next, nil
 }
 
@@ -131,25 +156,34 @@ func (h *holder) settle(ctx context.Context, set *secret.Set, was []*secret.Secr
 	}, wait)
 }
 
-// expire withdraws values at their end. It is called when there are new ones.
-func (h *holder) expire() {
-	for _, s := range h.current.Load().All() {
-		if !s.Expires.IsZero() && s.State == secret.Live {
-			time.AfterFunc(time.Until(s.Expires), func() { h.withdraw(s.Value) })
-		}
+// watch withdraws the value of s at its end, unless s has changed by then. It
+// looks at the time of day: timers stand still while the host sleeps.
+func (h *holder) watch(s *secret.Secret) {
+	if s.Expires.IsZero() || s.State != secret.Live {
+		return
 	}
+	left := time.Until(s.Expires)
+	time.AfterFunc(min(left, clockCheck), func() {
+		switch {
+		case !slices.Contains(h.current.Load().All(), s):
+		case time.Now().Before(s.Expires):
+			h.watch(s)
+		default:
+			h.withdraw(s)
+		}
+	})
 }
 
 // withdraw ends the use of a value that has expired, if it is still in use.
-func (h *holder) withdraw(v secret.Value) {
+func (h *holder) withdraw(old *secret.Secret) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := slices.Clone(h.current.Load().All())
-	i := slices.IndexFunc(list, func(s *secret.Secret) bool { return s.Value == v && s.State == secret.Live })
+	i := slices.Index(list, old)
 	if i < 0 {
 		return
 	}
-	old, s := list[i], *list[i]
+	s := *old
 	s.State = secret.Withdrawn
 	list[i] = &s
 	next, err := h.publish(list, "withdrawn:", s.Name+" has expired")
@@ -161,11 +195,27 @@ func (h *holder) withdraw(v secret.Value) {
 
 // names lists the secrets that were not removed.
 func (h *holder) names() []string {
+	return names(slices.DeleteFunc(slices.Clone(h.current.Load().All()), func(s *secret.Secret) bool { return s.State == secret.Removed }))
+}
+
+func names(list []*secret.Secret) []string {
 	var out []string
-	for _, s := range h.current.Load().All() {
-		if s.State != secret.Removed {
-			out = append(out, s.Name)
-		}
+	for _, s := range list {
+		out = append(out, s.Name)
 	}
 	return out
+}
+
+// begin makes set the first that holds. Values that expire are refreshed by the
+// helper at the other end of fd, which is the holder's from here on.
+func (h *holder) begin(ctx context.Context, set *secret.Set, fd int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.life = ctx
+	for _, s := range set.All() {
+		h.watch(s)
+	}
+	if fd >= 0 {
+		h.follow(fd, set.All())
+	}
 }

@@ -64,7 +64,10 @@ func run() int {
 	defer cancel(nil)
 	go t.awaitEnd(cancel)
 
-	s := &sandbox{spec: spec, store: store, tell: t, end: cancel}
+	s := &sandbox{spec: spec, store: store, values: -1, tell: t, end: cancel}
+	if len(secrets) > 0 {
+		s.values = valuesFD
+	}
 	defer s.close()
 	if err := s.start(ctx, secrets); err != nil {
 		if cause := context.Cause(ctx); ctx.Err() != nil {

@@ -19,10 +19,11 @@ import (
 
 // A sandbox is what a keeper keeps.
 type sandbox struct {
-	spec  Spec
-	store *secret.Store
-	tell  *teller
-	end   context.CancelCauseFunc
+	spec   Spec
+	store  *secret.Store
+	values int // the socket that they came over, whose other end may have newer ones; -1 = none
+	tell   *teller
+	end    context.CancelCauseFunc
 
 	secrets  *holder
 	log      *audit.Log
@@ -63,7 +64,7 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	if err := s.record("starting", s.spec.ID); err != nil { // or the first use of a value would find out
 		return err
 	}
-	s.secrets = &holder{spec: s.spec, store: s.store, record: s.record}
+	s.secrets = &holder{spec: s.spec, store: s.store, record: s.record, notice: s.tell.notice}
 	s.secrets.current.Store(set)
 	if s.spec.Link != "" {
 		return s.startLinked(ctx, set)
@@ -112,7 +113,7 @@ func (s *sandbox) serve(ctx context.Context) (err error) {
 		return err
 	}
 	s.secrets.proxy = s.boundary.proxy
-	s.secrets.expire()
+	s.secrets.begin(ctx, s.secrets.current.Load(), s.values)
 	c := &control{
 		guest: s.guest, events: &s.events, secrets: s.secrets,
 		env: func() []string { return mergeEnv(s.spec.Guest.Env, placeholders(s.secrets.current.Load())) },

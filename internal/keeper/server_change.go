@@ -53,7 +53,7 @@ func (c *control) change(w http.ResponseWriter, r *http.Request) {
 	conn.SetDeadline(time.Time{})
 	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", changeProtocol)
 	var out changeOutcome
-	out.Changed, err = c.secrets.change(r.Context(), change, func(set []*secret.Secret) error {
+	out.Changed, err = c.secrets.change(r.Context(), change, func(set []*secret.Secret) (int, error) {
 		return c.secrets.receive(conn.(*net.UnixConn), set)
 	})
 	if err != nil {
@@ -62,35 +62,37 @@ func (c *control) change(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(conn).Encode(out)
 }
 
-// receive reads the values of set from the socket that conn passes.
-func (h *holder) receive(conn *net.UnixConn, set []*secret.Secret) error {
-	if len(set) == 0 {
-		return nil
+// receive reads the values of set from the socket that conn passes, and returns
+// it.
+func (h *holder) receive(conn *net.UnixConn, set []*secret.Secret) (fd int, err error) {
+	if fd, err = receiveFD(conn); err != nil {
+		return -1, fmt.Errorf("receive values: %w", err)
 	}
-	fd, err := receiveFD(conn)
-	if err != nil {
-		return fmt.Errorf("receive values: %w", err)
-	}
-	defer unix.Close(fd)
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+			fd = -1
+		}
+	}()
 	// Reads block; this ends them.
 	limit := time.AfterFunc(valuesLimit, func() { unix.Shutdown(fd, unix.SHUT_RDWR) })
 	defer limit.Stop()
 	var head source.Header
 	if err := receiveJSON(fd, source.MaxHeader, &head); err != nil {
-		return err
+		return fd, err
 	}
 	spec := Spec{}
 	for _, s := range set {
 		spec.Secrets = append(spec.Secrets, *s)
 	}
 	if err := checkHeader(head, spec); err != nil {
-		return err
+		return fd, err
 	}
 	values, err := receiveValues(fd, head, spec, h.store)
 	for i, v := range values {
 		set[i].Value, set[i].Expires = v.Value, v.Expires
 	}
-	return err
+	return fd, err
 }
 
 // receiveFD takes the one file that conn passes.

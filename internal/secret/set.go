@@ -69,7 +69,7 @@ func (s *Set) Next(secrets []*Secret) (*Set, error) {
 	}
 	next.former = slices.Clone(s.former)
 	for _, old := range s.all {
-		if !slices.Contains(secrets, old) {
+		if !slices.ContainsFunc(secrets, func(x *Secret) bool { return x.Value == old.Value && slices.Equal(x.Hosts, old.Hosts) }) {
 			next.former = append(next.former, old)
 		}
 	}

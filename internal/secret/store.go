@@ -38,6 +38,9 @@ var ErrNoMemory = errors.New("map locked memory")
 // unexported field and the verb is wrong.
 type mapping struct{ bytes []byte }
 
+// ErrLineBreak is returned for a value that was read and can be in no header.
+var ErrLineBreak = errors.New("value holds a CR, LF or NUL")
+
 var errReleased = errors.New("value was released")
 
 // A Store holds values in one memory region outside the Go heap that is
@@ -165,7 +168,7 @@ func (s *Store) fill(fd, off, n int) error {
 	}
 	for _, c := range place {
 		if c == '\r' || c == '\n' || c == 0 {
-			return errors.New("value holds a CR, LF or NUL")
+			return ErrLineBreak
 		}
 	}
 	return nil

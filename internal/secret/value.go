@@ -2,6 +2,7 @@ package secret
 
 import (
 	"bytes"
+	"crypto/subtle"
 	"fmt"
 	"log/slog"
 )
@@ -51,4 +52,14 @@ func (v Value) contains(text string) bool {
 	v.store.mu.RLock()
 	defer v.store.mu.RUnlock()
 	return !v.store.closed && v.store.lookup(v) != nil && bytes.Contains(v.bytes(), []byte(text))
+}
+
+// Same reports whether v and o are equal bytes of one store.
+func (v Value) Same(o Value) bool {
+	if v.IsZero() || v.store != o.store {
+		return false
+	}
+	v.store.mu.RLock()
+	defer v.store.mu.RUnlock()
+	return !v.store.closed && v.store.lookup(v) != nil && v.store.lookup(o) != nil && subtle.ConstantTimeCompare(v.bytes(), o.bytes()) == 1
 }

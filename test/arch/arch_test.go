@@ -75,7 +75,7 @@ var may = map[string]string{
 	"internal/source/keyring": "internal/source",
 	"internal/source/age":     "internal/source internal/source/file",
 	"internal/source/vault":   "internal/source",
-	"internal/source/helper": "internal/secret internal/source internal/source/age internal/source/env internal/source/exec " +
+	"internal/source/helper": "internal/secret internal/memfile internal/source internal/source/age internal/source/env internal/source/exec " +
 		"internal/source/file internal/source/keyring internal/source/vault internal/term",
 
 	// What wires them.

@@ -23,11 +23,13 @@ type Client struct {
 	Notice func(string) // is told warnings about places of values; may be nil
 
 	requests []Request // that were read
+	expiring bool      // one of the values will have to be read anew
 
 	cmd    *exec.Cmd     // nil = not started
 	ended  chan struct{} // closed when it has been waited for
 	conn   net.Conn
 	keeper *os.File // the far end of the helper's socket for values
+	keeps  bool     // the helper lives on with the keeper
 }
 
 // Read has values read and held. What fails is in the results.
@@ -52,6 +54,7 @@ func (c *Client) Read(ctx context.Context, requests []Request) ([]Result, error)
 	c.requests = requests
 	out, err := c.ask(ctx, a, values)
 	for i, r := range out.Results {
+		c.expiring = c.expiring || !r.Expires.IsZero()
 		if r.Warning != "" && c.Notice != nil {
 			c.Notice(fmt.Sprintf("%s: %s", requests[i].Name, r.Warning))
 		}
@@ -72,7 +75,8 @@ func (c *Client) Check(ctx context.Context, texts []Text) error {
 }
 
 // HandOver has the values written to a socket and returns its other end, for
-// a keeper to inherit; nil if nothing was read. The caller closes it.
+// a keeper to inherit; nil if nothing was read. The caller closes it. A helper
+// whose values expire now is the keeper's, and ends with that.
 func (c *Client) HandOver(ctx context.Context) (*os.File, error) {
 	if c.cmd == nil {
 		return nil, nil
@@ -81,11 +85,11 @@ func (c *Client) HandOver(ctx context.Context) (*os.File, error) {
 		return nil, err
 	}
 	f := c.keeper
-	c.keeper = nil
+	c.keeper, c.keeps = nil, c.expiring
 	return f, nil
 }
 
-// Close ends the helper and waits for it.
+// Close ends a helper that is this process's alone, and waits for it.
 func (c *Client) Close() {
 	if c.cmd == nil {
 		return
@@ -95,7 +99,9 @@ func (c *Client) Close() {
 		c.keeper.Close()
 		c.keeper = nil
 	}
-	<-c.ended
+	if !c.keeps {
+		<-c.ended
+	}
 	c.cmd = nil
 }
 
@@ -143,14 +149,14 @@ func (c *Client) ask(ctx context.Context, a ask, values []string) (answer, error
 	stop := context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var out answer
-	err := writeMessage(c.conn, a)
+	err := source.WriteMessage(c.conn, a, maxMessage)
 	for _, v := range values {
 		if err == nil {
 			_, err = c.conn.Write([]byte(v))
 		}
 	}
 	if err == nil {
-		err = readMessage(c.conn, &out)
+		err = source.ReadMessage(c.conn, &out, maxMessage)
 	}
 	switch {
 	case ctx.Err() != nil:

@@ -34,7 +34,8 @@ type Result struct {
 type Held struct {
 	Sources map[string]source.Source // by scheme
 
-	values []source.Named
+	values   []source.Named
+	requests []Request // that they are from
 }
 
 // FromEnv returns a Held that reads environment variables only, in this
@@ -68,6 +69,7 @@ func (h *Held) read(ctx context.Context, r Request) Result {
 		return failed
 	}
 	h.values = append(h.values, source.Named{Name: r.Name, Value: v})
+	h.requests = append(h.requests, r)
 	data := v.Data.Bytes()
 	return Result{Len: len(data), LineBreak: bytes.ContainsAny(data, "\r\n\x00"), Expires: v.Expires, Warning: v.Warning}
 }
@@ -85,10 +87,21 @@ func (h *Held) Check(_ context.Context, texts []Text) error {
 	return nil
 }
 
+// expiring lists what was read of values that expire.
+func (h *Held) expiring() []Request {
+	var out []Request
+	for i, v := range h.values {
+		if !v.Expires.IsZero() {
+			out = append(out, h.requests[i])
+		}
+	}
+	return out
+}
+
 // Close zeroes the values.
 func (h *Held) Close() {
 	for _, v := range h.values {
 		v.Data.Close()
 	}
-	h.values = nil
+	h.values, h.requests = nil, nil
 }

@@ -3,8 +3,6 @@ package helper
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,24 +32,28 @@ func handedOver(t *testing.T, c *Client) (names []string, values []string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(f)
-	if err != nil || len(data) < 4 {
-		t.Fatalf("got %d bytes, %v", len(data), err)
-	}
-	n := binary.BigEndian.Uint32(data)
+	return readValues(t, f)
+}
+
+func readValues(t *testing.T, f *os.File) (names []string, values []string) {
+	t.Helper()
 	var h source.Header
-	if err := json.Unmarshal(data[4:4+n], &h); err != nil {
+	if err := source.ReadMessage(f, &h, source.MaxHeader); err != nil {
 		t.Fatal(err)
 	}
-	rest := data[4+n:]
 	for _, v := range h.Values {
-		names, values = append(names, v.Name), append(values, string(rest[:v.Len]))
-		rest = rest[v.Len:]
-	}
-	if len(rest) > 0 {
-		t.Errorf("%d bytes more", len(rest))
+		names, values = append(names, v.Name), append(values, readText(t, f, v.Len))
 	}
 	return names, values
+}
+
+func readText(t *testing.T, f *os.File, n int) string {
+	t.Helper()
+	data := make([]byte, n)
+	if _, err := io.ReadFull(f, data); err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 // TestHelper: values of several sources go to the keeper, in order, and

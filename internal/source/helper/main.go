@@ -6,7 +6,8 @@
 // the variables that are secrets themselves ([Main]). It alone runs commands
 // and opens files for values; what a library makes of them on its heap ends
 // with it. It promises that no answer, error or argument holds a value, and
-// that it ends when its client does.
+// that it ends when its client does, or, once it lives on to read values anew
+// before they expire, when the keeper does.
 package helper
 
 import (
@@ -42,8 +43,11 @@ const (
 // Main takes the process over, and does not return, if it was started as a
 // source helper. Harden is called before anything is read.
 func Main(harden func() error) {
-	if len(os.Args) == 1 && os.Args[0] == arg0 {
+	switch {
+	case len(os.Args) == 1 && os.Args[0] == arg0:
 		os.Exit(run(harden))
+	case len(os.Args) == 3 && os.Args[0] == arg0Refresh:
+		os.Exit(refresh(harden))
 	}
 }
 
@@ -60,23 +64,40 @@ func run(harden func() error) int {
 		fmt.Fprintln(os.Stderr, "cutout: start source helper:", err)
 		return 1
 	}
-	// A ^C is the client's to handle: it hangs up. What this process runs gets
-	// its own.
+	ignoreSignals()
+	h := &server{client: client, keeper: keeper, delivered: make(chan error, 1)}
+	h.held.Sources = sources(func(name string) (string, bool) { v, ok := h.variables[name]; return v, ok }, escaper{os.Stderr})
+	defer h.held.Close()
+	if err := h.serve(context.Background()); err != nil {
+		if errors.Is(err, io.EOF) {
+			return 0
+		}
+		return 1
+	}
+	expiring := h.held.expiring()
+	h.held.Close()
+	if len(expiring) == 0 {
+		return 0
+	}
+	return liveOn(expiring, keeper)
+}
+
+// ignoreSignals: a ^C is the client's to handle, which hangs up. What this
+// process runs gets its own.
+func ignoreSignals() {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGTERM)
-	h := &server{client: client, keeper: keeper, delivered: make(chan struct{})}
-	h.held.Sources = map[string]source.Source{
-		"env":     &env.Source{Lookup: func(name string) (string, bool) { v, ok := h.variables[name]; return v, ok }},
+}
+
+// sources are all that there are, by scheme. What commands say goes to says.
+func sources(variable func(string) (string, bool), says io.Writer) map[string]source.Source {
+	return map[string]source.Source{
+		"env":     &env.Source{Lookup: variable},
 		"file":    &file.Source{Home: os.Getenv("HOME")},
-		"exec":    &exec.Source{Stderr: escaper{os.Stderr}},
+		"exec":    &exec.Source{Stderr: says},
 		"keyring": &keyring.Source{},
 		"age":     &age.Source{Getenv: os.Getenv},
 		"vault":   &vault.Source{Getenv: os.Getenv},
 	}
-	defer h.held.Close()
-	if err := h.serve(context.Background()); err != nil && !errors.Is(err, io.EOF) {
-		return 1
-	}
-	return 0
 }
 
 // inherited returns the socket that this process was started with at fd.
@@ -96,7 +117,7 @@ type server struct {
 	held           Held
 	variables      map[string]string // those that are secrets, from the client
 	handingOver    sync.Once
-	delivered      chan struct{} // closed when the keeper has its values
+	delivered      chan error // told when the keeper has its values
 }
 
 // serve answers until the keeper has its values or the client has gone; what
@@ -124,13 +145,13 @@ func (h *server) serve(ctx context.Context) error {
 	for {
 		select {
 		case a := <-asks:
-			if err := writeMessage(h.client, h.answer(ctx, a)); err != nil {
+			if err := source.WriteMessage(h.client, h.answer(ctx, a), maxMessage); err != nil {
 				return err
 			}
 		case err := <-broken:
 			return err
-		case <-h.delivered:
-			return nil
+		case err := <-h.delivered:
+			return err
 		}
 	}
 }
@@ -138,7 +159,7 @@ func (h *server) serve(ctx context.Context) error {
 // next reads a message and the variables that come with it.
 func (h *server) next() (ask, error) {
 	a := ask{variables: map[string]string{}}
-	if err := readMessage(h.client, &a); err != nil {
+	if err := source.ReadMessage(h.client, &a, maxMessage); err != nil {
 		return a, err
 	}
 	for _, v := range a.Env {
@@ -177,8 +198,4 @@ func (h *server) answer(ctx context.Context, a ask) answer {
 }
 
 // handOver writes the values to the keeper's socket.
-func (h *server) handOver() {
-	source.WriteValues(h.keeper, h.held.values)
-	h.keeper.Close()
-	close(h.delivered)
-}
+func (h *server) handOver() { h.delivered <- source.WriteValues(h.keeper, h.held.values) }

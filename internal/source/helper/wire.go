@@ -1,13 +1,5 @@
 package helper
 
-import (
-	"encoding/binary"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-)
-
 // CLI and helper converse over one inherited socket: the CLI asks, the
 // helper answers. A message is its length and JSON; behind a read come the
 // bare values of environment variables. No answer holds a value: those go
@@ -38,37 +30,3 @@ type answer struct {
 // maxMessage bounds a message: all that a user wrote, and the environment of
 // an image.
 const maxMessage = 64 << 20
-
-func writeMessage(w io.Writer, message any) error {
-	data, err := json.Marshal(message)
-	if err != nil {
-		return err
-	}
-	if len(data) > maxMessage {
-		return errors.New("message is too long")
-	}
-	if _, err := w.Write(binary.BigEndian.AppendUint32(nil, uint32(len(data)))); err != nil {
-		return err
-	}
-	_, err = w.Write(data)
-	return err
-}
-
-func readMessage(r io.Reader, message any) error {
-	var size [4]byte
-	if _, err := io.ReadFull(r, size[:]); err != nil {
-		return err
-	}
-	n := binary.BigEndian.Uint32(size[:])
-	if n > maxMessage {
-		return errors.New("message is too long")
-	}
-	data := make([]byte, n)
-	if _, err := io.ReadFull(r, data); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(data, message); err != nil {
-		return fmt.Errorf("decode message: %w", err)
-	}
-	return nil
-}

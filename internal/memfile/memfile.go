@@ -4,11 +4,8 @@ package memfile
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // New returns a file that holds v, which must hold no value.
@@ -17,11 +14,10 @@ func New(v any) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate("cutout", unix.MFD_CLOEXEC)
+	f, err := create()
 	if err != nil {
-		return nil, fmt.Errorf("create memory file: %w", err)
+		return nil, err
 	}
-	f := os.NewFile(uintptr(fd), "memory file")
 	if _, err := f.Write(text); err != nil {
 		f.Close()
 		return nil, err
