@@ -14,7 +14,7 @@ TOOL    := $(GO) tool -modfile=tools/go.mod
 
 # What the tests call besides Go.
 TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv dbus-daemon gnome-keyring-daemon
-INTEROP_PROGRAMS := curl openssl wget git nginx ip nsenter node npm python3 python3-requests python3-httpx python3-h2
+INTEROP_PROGRAMS := curl openssl wget git nginx ip nsenter node npm python3 python3-requests python3-httpx python3-h2 tinyproxy microsocks unshare
 
 .PHONY: all build setup demo test unit vm-test lint vuln bench memscan attack mutate interop fuzz test-kvm test-long cross clean
 

@@ -11,7 +11,7 @@ package() {
 	dbus-daemon) echo dbus ;;
 	gnome-keyring-daemon) echo gnome-keyring ;;
 	gcc) echo "gcc libc6-dev" ;;
-	setpriv | nsenter) echo util-linux ;;
+	setpriv | nsenter | unshare) echo util-linux ;;
 	ip) echo iproute2 ;;
 	nginx) echo nginx-light ;;
 	node) echo nodejs ;;

@@ -14,6 +14,10 @@ func bindBoundary(cmd *cobra.Command, b *config.Boundary) {
 	completeRules(cmd, &b.Rules)
 	bindNetwork(cmd, &b.Network)
 	f.Var(listFlag{&b.Rates, "RATE"}, "net-rate", "bytes a second each way, such as 10m or out:500k, or packets, in:2000p (default 1250m,100000p)")
+	f.Var(textFlag{&b.Egress.Proxy, "URL"}, "egress-proxy", "reach servers through a proxy, http://, https:// or socks5:// (default that of your HTTPS_PROXY; none: none)")
+	f.Var(textFlag{&b.Egress.Auth, "SOURCE"}, "egress-proxy-auth", "where the proxy's credential, USER:PASSWORD, comes from, such as env:VAR or file:PATH")
+	f.Var(listFlag{&b.Egress.Bypass, "HOST,..."}, "egress-proxy-bypass", "hosts that are reached without the proxy, as in NO_PROXY")
+	f.BoolVar(&b.Egress.Names, "egress-proxy-dns", false, "leave names that no resolver here knows to the proxy")
 	f.Var(listFlag{&b.ConnectTo, "NAME:PORT=ADDR:PORT"}, "connect-to", "serve a name from elsewhere, such as a mock on this machine")
 	f.Var(listFlag{&b.Nameservers, "ADDR[:PORT]"}, "dns-nameserver", "resolver to use instead of the host's")
 	f.BoolVar(&b.OnlyAllowed, "dns-only-allowed", false, "resolve no names but those that rules and secrets name")
@@ -22,5 +26,6 @@ func bindBoundary(cmd *cobra.Command, b *config.Boundary) {
 	f.Var(listFlag{&b.UpstreamCAs, "FILE"}, "tls-upstream-ca-cert", "trust the certificates in this PEM file too")
 	f.Var(listFlag{&b.UpstreamCAFor, "HOST=FILE"}, "tls-upstream-ca-cert-for", "trust the certificates in this PEM file for HOST only")
 	cmd.RegisterFlagCompletionFunc("net-rate", cobra.FixedCompletions([]string{"in:", "out:", "off"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
+	cmd.RegisterFlagCompletionFunc("egress-proxy", cobra.FixedCompletions([]string{"http://", "https://", "socks5://", config.NoProxy}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	cmd.RegisterFlagCompletionFunc("tls-intercept", cobra.FixedCompletions([]string{"auto", "all", "off"}, cobra.ShellCompDirectiveNoFileComp))
 }

@@ -166,6 +166,9 @@ func (a *app) boundary(ctx context.Context, o boundaryOptions) error {
 	notice := func(text string) { a.tell(keeper.Message{Notice: text}, o.Quiet) }
 	values := &helper.Client{Notice: notice}
 	defer values.Close()
+	if text := o.Egress.Environment(os.LookupEnv); text != "" {
+		notice(text)
+	}
 	spec, err := o.Build(ctx, values)
 	if err != nil {
 		return relay.cause(usageError{err})

@@ -169,7 +169,7 @@ func factsOf(u *url.URL, method, host string, h http.Header) (policy.Facts, erro
 	}
 	f := policy.Facts{
 		ServerName: name, Port: 443, TLS: u.Scheme == "https",
-		Pinned: true, Direct: true, Verified: u.Scheme == "https", OneName: true,
+		Pinned: true, Direct: true, Reached: true, Verified: u.Scheme == "https", OneName: true,
 		Method: method, Target: u.RequestURI(), Header: h,
 	}
 	if !f.TLS {

@@ -176,6 +176,9 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	defer relay.stop()
 	values := &helper.Client{Notice: func(text string) { a.tell(keeper.Message{Notice: text}, o.Quiet) }}
 	defer values.Close()
+	if text := o.Egress.Environment(os.LookupEnv); text != "" {
+		values.Notice(text)
+	}
 	spec, err := o.Build(ctx, os.LookupEnv, values)
 	if err != nil {
 		return relay.cause(usageError{err})

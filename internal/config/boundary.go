@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
@@ -16,6 +18,7 @@ type Boundary struct {
 
 	Network       Network
 	Rates         []string // [in:|out:]N[k|m|g][p], a second
+	Egress        Egress
 	ConnectTo     []string
 	Nameservers   []string
 	OnlyAllowed   bool // names that a rule or secret names are the only ones resolved
@@ -39,7 +42,12 @@ func (b Boundary) Build(ctx context.Context, values Values) (keeper.Spec, error)
 // wrote.
 func (b Boundary) build(ctx context.Context, values Values, texts []Text, more ...func(*keeper.Spec) error) (keeper.Spec, error) {
 	var spec keeper.Spec
-	err := b.bind(ctx, &spec, values, true)
+	login, badLogin := b.Egress.request()
+	read, err := b.bind(ctx, &spec, values, true, login...)
+	for i, r := range read {
+		err = cmp.Or(err, checkLogin(login[i], r))
+	}
+	err = cmp.Or(err, badLogin)
 	// Before anything is parsed, since errors quote what they do not like.
 	if held := values.Check(ctx, texts); held != nil {
 		err = held
@@ -63,6 +71,9 @@ func (b Boundary) network(spec *keeper.Spec) error {
 		return err
 	}
 	if err := b.rates(&spec.Net); err != nil {
+		return err
+	}
+	if err := b.Egress.apply(&spec.Net); err != nil {
 		return err
 	}
 	spec.Net.OnlyAllowed = b.OnlyAllowed
@@ -128,7 +139,7 @@ func (b Boundary) tls(spec *keeper.Spec) error {
 
 // texts lists all that the user wrote.
 func (b Boundary) texts() []Text {
-	texts := append(append(b.Rules.texts(), b.Network.texts()...), Text{Where: "--tls-intercept", Text: b.Intercept})
+	texts := append(slices.Concat(b.Rules.texts(), b.Network.texts(), b.Egress.texts()), Text{Where: "--tls-intercept", Text: b.Intercept})
 	for i, arg := range b.Args {
 		where := "the command"
 		if i > 0 {

@@ -39,6 +39,10 @@ type File struct {
 	NetDefaultIngress text  `yaml:"net-default-ingress" doc:"the same for what comes to published ports"`
 	Publish           list  `yaml:"publish" doc:"[BIND:]HOST:GUEST[/udp]: ports of the guest to publish on this machine"`
 	Rates             list  `yaml:"net-rate" doc:"[in:|out:]N: bytes a second, or packets with p behind, each way"`
+	EgressProxy       text  `yaml:"egress-proxy" doc:"URL of an upstream proxy, http, https or socks5, or none whatever your HTTPS_PROXY says"`
+	EgressAuth        text  `yaml:"egress-proxy-auth" doc:"where the proxy's credential, USER:PASSWORD, comes from, SCHEME:REF. Never the value"`
+	EgressBypass      list  `yaml:"egress-proxy-bypass" doc:"hosts that are reached without the proxy, as in NO_PROXY"`
+	EgressNames       *bool `yaml:"egress-proxy-dns" doc:"leave names that no resolver here knows to the proxy"`
 	ConnectTo         list  `yaml:"connect-to" doc:"NAME:PORT=ADDR:PORT: serve a name from elsewhere"`
 	Nameservers       list  `yaml:"dns-nameserver" doc:"ADDR[:PORT] of resolvers in place of the host's"`
 	OnlyAllowed       *bool `yaml:"dns-only-allowed" doc:"resolve no names but those that rules and secrets name"`
@@ -96,6 +100,7 @@ func (f File) Merge(r *Run, given func(flag string) bool) {
 		from text
 	}{
 		"workdir": {&r.Dir, f.Workdir}, "user": {&r.User, f.User}, "memory": {&r.Memory, f.Memory}, "tls-intercept": {&r.Intercept, f.Intercept},
+		"egress-proxy": {&r.Egress.Proxy, f.EgressProxy}, "egress-proxy-auth": {&r.Egress.Auth, f.EgressAuth},
 	} {
 		if !given(flag) {
 			*set.to = cmp.Or(string(set.from), *set.to)
@@ -106,7 +111,7 @@ func (f File) Merge(r *Run, given func(flag string) bool) {
 		from list
 	}{
 		"scrub": {&r.Scrub, f.Scrub}, "tls-no-verify-upstream-for": {&r.NoVerify, f.NoVerify}, "allow-shared-suffix": {&r.AllowSharedSuffix, f.AllowSharedSuffix},
-		"volume": {&r.Volumes, f.Volume}, "publish": {&r.Published, f.Publish}, "net-rule": {&r.Network.Rules, f.NetRule}, "net-rate": {&r.Rates, f.Rates}, "connect-to": {&r.ConnectTo, f.ConnectTo},
+		"volume": {&r.Volumes, f.Volume}, "publish": {&r.Published, f.Publish}, "net-rule": {&r.Network.Rules, f.NetRule}, "net-rate": {&r.Rates, f.Rates}, "egress-proxy-bypass": {&r.Egress.Bypass, f.EgressBypass}, "connect-to": {&r.ConnectTo, f.ConnectTo},
 		"dns-nameserver": {&r.Nameservers, f.Nameservers}, "tls-bypass": {&r.Bypass, f.Bypass},
 		"tls-upstream-ca-cert": {&r.UpstreamCAs, f.UpstreamCAs}, "tls-upstream-ca-cert-for": {&r.UpstreamCAFor, f.UpstreamCAFor},
 	} {
@@ -117,7 +122,7 @@ func (f File) Merge(r *Run, given func(flag string) bool) {
 	for flag, set := range map[string]struct {
 		to   *bool
 		from *bool
-	}{"dns-only-allowed": {&r.OnlyAllowed, f.OnlyAllowed}, "weak-cage": {&r.WeakCage, f.WeakCage}} {
+	}{"egress-proxy-dns": {&r.Egress.Names, f.EgressNames}, "dns-only-allowed": {&r.OnlyAllowed, f.OnlyAllowed}, "weak-cage": {&r.WeakCage, f.WeakCage}} {
 		if !given(flag) && set.from != nil {
 			*set.to = *set.from
 		}
@@ -196,5 +201,5 @@ func (f File) runs() bool {
 			return true
 		}
 	}
-	return false
+	return strings.HasPrefix(string(f.EgressAuth), "exec:")
 }

@@ -15,7 +15,7 @@ import (
 func known1(t *testing.T, r Rules) (secret.Secret, error) {
 	t.Helper()
 	var spec keeper.Spec
-	err := r.bind(t.Context(), &spec, helper.FromEnv(func(string) (string, bool) { return "", false }), false)
+	_, err := r.bind(t.Context(), &spec, helper.FromEnv(func(string) (string, bool) { return "", false }), false)
 	if err == nil {
 		err = r.apply(&spec)
 	}

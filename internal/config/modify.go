@@ -21,7 +21,7 @@ type Modify struct {
 // values.
 func (m Modify) Build(ctx context.Context, values Values) (keeper.Change, error) {
 	var spec keeper.Spec
-	err := m.bind(ctx, &spec, values, true)
+	_, err := m.bind(ctx, &spec, values, true)
 	texts := m.texts()
 	for _, text := range m.Hosts {
 		texts = append(texts, Text{Where: "--hosts", Text: text})

@@ -40,7 +40,7 @@ func (r Rules) Check(ctx context.Context, lookup func(string) (string, bool), al
 	var spec keeper.Spec
 	values := helper.FromEnv(lookup)
 	defer values.Close()
-	err := r.bind(ctx, &spec, values, false)
+	_, err := r.bind(ctx, &spec, values, false)
 	if held := values.Check(ctx, append(r.texts(), also...)); held != nil {
 		err = held
 	}
@@ -69,8 +69,8 @@ type Text = helper.Text
 // bind parses the --secret flags and has every value read that it can, also
 // when it fails, so that the failure can be searched for them. Where values
 // are not needed those of the environment are read, and a missing one is no
-// mistake.
-func (r Rules) bind(ctx context.Context, spec *keeper.Spec, values Values, needed bool) error {
+// mistake. What more is asked for is read behind them, into the results.
+func (r Rules) bind(ctx context.Context, spec *keeper.Spec, values Values, needed bool, more ...helper.Request) ([]helper.Result, error) {
 	exceptions, first := r.exceptions()
 	var requests []helper.Request
 	for _, text := range r.Secrets {
@@ -91,9 +91,10 @@ func (r Rules) bind(ctx context.Context, spec *keeper.Spec, values Values, neede
 			requests = append(requests, helper.Request{Name: f.Name, Scheme: f.Source.Scheme, Ref: f.Source.Ref})
 		}
 	}
-	results, err := values.Read(ctx, requests)
+	results, err := values.Read(ctx, append(requests, more...))
 	first = cmp.Or(first, err)
-	for i, result := range results {
+	read := results[min(len(requests), len(results)):]
+	for i, result := range results[:len(results)-len(read)] {
 		q := requests[i]
 		short := slices.Contains(r.AllowShort, q.Name)
 		if at := slices.IndexFunc(spec.Secrets, func(s secret.Secret) bool { return s.Name == q.Name }); at >= 0 {
@@ -103,7 +104,7 @@ func (r Rules) bind(ctx context.Context, spec *keeper.Spec, values Values, neede
 			}
 		}
 	}
-	return cmp.Or(first, exceptions.unused())
+	return read, cmp.Or(first, exceptions.unused())
 }
 
 // checkBound refuses a value that is not there or not one, as the keeper's

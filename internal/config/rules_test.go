@@ -22,7 +22,7 @@ func build(r Rules) (keeper.Spec, error) {
 	r.Secrets = append([]string{"TOK@a.example", "OTHER@*.b.example,b.example:8080"}, r.Secrets...)
 	var spec keeper.Spec
 	values := helper.FromEnv(func(name string) (string, bool) { v, ok := env[name]; return v, ok })
-	err := r.bind(context.Background(), &spec, values, true)
+	_, err := r.bind(context.Background(), &spec, values, true)
 	if err == nil {
 		err = r.apply(&spec)
 	}

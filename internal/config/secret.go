@@ -89,18 +89,30 @@ func parseHosts(s, name string, e exceptions) ([]secret.Host, error) {
 }
 
 func parseSource(name, ref string) (Source, error) {
-	scheme, rest, _ := strings.Cut(ref, ":")
-	for _, form := range Schemes() {
-		if known, what, _ := strings.Cut(form, ":"); known == scheme && ref != scheme {
-			if rest == "" || strings.ContainsRune(rest, 0) || scheme == "env" && !validName(rest) {
-				return Source{}, hinted(fmt.Sprintf("--secret %s: %s: is not followed by a %s", shown(name), scheme, what),
-					fmt.Sprintf("write --secret %s=%s@HOST", shown(name), form))
-			}
-			return Source{Scheme: scheme, Ref: rest}, nil
-		}
+	src, form, ok := readSource(ref)
+	switch {
+	case ok:
+		return src, nil
+	case form != "":
+		_, what, _ := strings.Cut(form, ":")
+		return Source{}, hinted(fmt.Sprintf("--secret %s: %s: is not followed by a %s", shown(name), src.Scheme, what),
+			fmt.Sprintf("write --secret %s=%s@HOST", shown(name), form))
 	}
 	return Source{}, hinted(fmt.Sprintf("--secret %s: values on the command line are refused: every process can read them", shown(name)),
 		fmt.Sprintf("export %s=… and write --secret %[1]s@HOST, or name a source: %s", shown(name), strings.Join(Schemes(), ", ")))
+}
+
+// readSource reads SCHEME:REF. If only the scheme is known, form is what is
+// written for it.
+func readSource(text string) (src Source, form string, ok bool) {
+	scheme, rest, _ := strings.Cut(text, ":")
+	for _, form := range Schemes() {
+		if known, _, _ := strings.Cut(form, ":"); known == scheme && text != scheme {
+			bad := rest == "" || strings.ContainsRune(rest, 0) || scheme == "env" && !validName(rest)
+			return Source{Scheme: scheme, Ref: rest}, form, !bad
+		}
+	}
+	return Source{}, "", false
 }
 
 // parseHost reads HOST, HOST:PORT or HOST:* for the secret name, the port

@@ -63,6 +63,10 @@ type Interceptor struct {
 	// OnlyAllowed refuses to ask for names that neither a rule of Network nor
 	// Mentioned names: a question can carry something out in the name.
 	OnlyAllowed bool
+	// Unknown gives addresses to a name that no resolver knows, which somebody
+	// else is going to resolve; ok is false if there are no more. Nil: such
+	// names are answered as they are.
+	Unknown func(hostname.Name) (addrs []netip.Addr, ok bool)
 	// Mentioned reports whether something besides the rules names a name;
 	// nil: nothing does.
 	Mentioned func(hostname.Name) bool
@@ -117,7 +121,15 @@ func (i *Interceptor) resolve(ctx context.Context, q *query) response {
 		return i.deny(q, policy.Verdict{Reason: policy.LimitReached}, "too many queries at once", dnsmessage.RCodeServerFailure)
 	}
 	defer i.inFlight.Add(-1)
+	if i.Unknown != nil && q.name != "" {
+		return i.orUnknown(ctx, q)
+	}
 	m, err := i.exchange(ctx, q)
+	return i.answered(q, m, err)
+}
+
+// answered is the response to what the resolvers said.
+func (i *Interceptor) answered(q *query, m *dnsmessage.Message, err error) response {
 	if err != nil {
 		i.audit(audit.Event{Event: audit.Denied, Reason: policy.UpstreamFailed, Host: q.text, Detail: "no resolver answered"})
 		return response{rcode: dnsmessage.RCodeServerFailure}
@@ -127,7 +139,13 @@ func (i *Interceptor) resolve(ctx context.Context, q *query) response {
 
 // static answers from Static; a type that is not there is "no data".
 func (i *Interceptor) static(q *query, addrs []netip.Addr) response {
-	var r response
+	r := response{answers: i.records(q, addrs)}
+	i.resolved(q, len(r.answers))
+	return r
+}
+
+// records are those of the addresses that q asks for. All are pinned for good.
+func (i *Interceptor) records(q *query, addrs []netip.Addr) (out []dnsmessage.Resource) {
 	for _, a := range addrs {
 		if i.Pins != nil {
 			i.Pins.AddStatic(q.name, a)
@@ -141,13 +159,12 @@ func (i *Interceptor) static(q *query, addrs []netip.Addr) response {
 		default:
 			continue
 		}
-		r.answers = append(r.answers, dnsmessage.Resource{
+		out = append(out, dnsmessage.Resource{
 			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: staticTTL},
 			Body:   body,
 		})
 	}
-	i.resolved(q, len(r.answers))
-	return r
+	return out
 }
 
 func (i *Interceptor) resolved(q *query, n int) {

@@ -6,11 +6,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/ca"
 	"github.com/cutoutdev/cutout/internal/conntrack"
 	"github.com/cutoutdev/cutout/internal/dns"
+	"github.com/cutoutdev/cutout/internal/egress"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/netstack"
 	"github.com/cutoutdev/cutout/internal/netstack/frame"
@@ -41,6 +43,7 @@ type boundaryConfig struct {
 	spec      Spec
 	set       func() *secret.Set
 	store     *secret.Store
+	login     secret.Value // of the upstream proxy; zero = none
 	log       *audit.Log
 	link      frame.Link   // of the guest's NIC, owned by the boundary; nil = no network
 	forward   net.Listener // of clients of a proxy, instead of a link; nil = none
@@ -74,7 +77,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	if cfg.forward != nil {
 		gate = new(pin.Table) // a client's name stands for the pin, of its connection alone
 	}
-	px, err := proxy.New(proxy.Config{
+	pc := proxy.Config{
 		Secrets: cfg.set, Store: cfg.store,
 		CA: b.ca, Pins: gate, Audit: cfg.log, Network: network, Conns: &b.conns,
 		ConnectTo: b.plan.connectTo, Host: b.plan.host,
@@ -83,14 +86,25 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		Scrub: cfg.spec.scrub, ScrubAll: cfg.spec.scrubsAll(),
 		SpoolDir:    cfg.spec.Dirs.State,
 		OnViolation: cfg.spec.OnViolation, Terminate: cfg.terminate,
-	})
+	}
+	var unknown func(hostname.Name) ([]netip.Addr, bool)
+	if e := cfg.spec.Net.Egress; e != nil {
+		up := egress.New(*e)
+		up.Roots, up.Store, up.Login = roots.any, cfg.store, cfg.login
+		pc.Egress = up
+		if e.Names {
+			u := newUnresolved(b.plan)
+			pc.Unresolved, unknown = u.name, u.addresses
+		}
+	}
+	px, err := proxy.New(pc)
 	if err != nil {
 		return nil, err
 	}
 	b.proxy = px
 	resolver := &dns.Interceptor{
 		Resolvers: cfg.spec.Net.Nameservers, Pins: pins, Network: network,
-		Static: b.plan.names, OnlyAllowed: cfg.spec.Net.OnlyAllowed, Mentioned: bound,
+		Static: b.plan.names, Unknown: unknown, OnlyAllowed: cfg.spec.Net.OnlyAllowed, Mentioned: bound,
 		Audit: func(e audit.Event) { cfg.log.Append(e) },
 	}
 	if cfg.forward != nil {

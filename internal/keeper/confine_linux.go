@@ -15,16 +15,20 @@ import (
 const resolvConf = "/etc/resolv.conf"
 
 // confine leaves the keeper, which has its machine, its control socket and
-// its roots by now, what it does from here on: it writes in the directories
-// of its sandbox, reads the list of resolvers, and makes sockets of the
+// its roots by now, what it does from here on: it writes in the directories of
+// its sandbox, reads the list of resolvers, and makes sockets of the
 // internet protocols. Somebody who takes it over through what the guest sends
 // reaches no other file, no socket of the file system, no other process, and
 // can start no program. Kernels without landlock or filters go without.
-func confine(d Dirs) error {
+// The files of also can be read too.
+func confine(d Dirs, also ...string) error {
 	rules := []landlock.Rule{
 		landlock.RWDirs(d.State, d.Runtime),
 		// The runtime directory itself goes at the end.
 		landlock.PathAccess(landlock.AccessFSSet(unix.LANDLOCK_ACCESS_FS_REMOVE_DIR), filepath.Dir(d.Runtime)),
+	}
+	for _, path := range also {
+		rules = append(rules, landlock.ROFiles(path).IgnoreIfMissing())
 	}
 	rules = append(rules, resolvers(resolvConf, os.Geteuid())...)
 	// Of the scopes none: it must be able to end its machine.

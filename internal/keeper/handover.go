@@ -66,35 +66,47 @@ func sendSpec(w io.Writer, spec Spec) error {
 	return err
 }
 
-// receiveHandover reads the specification from fd and the values from
-// valuesFD. Values go from the socket straight into a store that is made for
+// receiveHandover reads the specification from fd and the values, and the
+// upstream proxy's credential, from valuesFD. Values go from the socket straight into a store that is made for
 // them; no buffer of this process ever holds one. The store is the caller's to
 // close, also after an error, if it is not nil.
-func receiveHandover(fd, valuesFD int) (Spec, *secret.Store, []*secret.Secret, error) {
-	var spec Spec
+func receiveHandover(fd, valuesFD int) (spec Spec, store *secret.Store, secrets []*secret.Secret, login secret.Value, err error) {
 	if err := receiveJSON(fd, maxSpec, &spec); err != nil {
-		return Spec{}, nil, nil, err
+		return spec, nil, nil, login, err
 	}
 	var head source.Header
-	if len(spec.Secrets) > 0 {
+	logsIn := spec.Net.Egress != nil && spec.Net.Egress.Login
+	if len(spec.Secrets) > 0 || logsIn {
 		if err := receiveJSON(valuesFD, source.MaxHeader, &head); err != nil {
-			return Spec{}, nil, nil, err
+			return spec, nil, nil, login, err
 		}
-	}
-	if err := checkHeader(head, spec); err != nil {
-		return Spec{}, nil, nil, err
 	}
 	lens := make([]int, len(head.Values))
 	for i, v := range head.Values {
 		lens[i] = v.Len
 	}
-	store, err := secret.NewStore(secret.Room(lens))
-	if err != nil {
-		return Spec{}, nil, nil, err
+	last := source.Announced{}
+	if n := len(head.Values) - 1; logsIn && n >= 0 {
+		last, head.Values = head.Values[n], head.Values[:n]
 	}
-	secrets, err := receiveValues(valuesFD, head, spec, store)
-	return spec, store, secrets, err
+	if err := checkHeader(head, spec); err != nil {
+		return spec, nil, nil, login, err
+	}
+	if logsIn && last.Name != LoginName {
+		return spec, nil, nil, login, errors.New("the upstream proxy has no credential")
+	}
+	if store, err = secret.NewStore(secret.Room(lens)); err != nil {
+		return spec, nil, nil, login, err
+	}
+	if secrets, err = receiveValues(valuesFD, head, spec, store); err == nil && logsIn {
+		login, err = store.ReadValue(valuesFD, last.Len)
+	}
+	return spec, store, secrets, login, err
 }
+
+// LoginName is the name under which the upstream proxy's credential comes,
+// behind the values of the secrets.
+const LoginName = "--egress-proxy-auth"
 
 // receiveJSON reads a length and as much JSON.
 func receiveJSON(fd int, limit uint32, into any) error {

@@ -76,7 +76,7 @@ func receiveFrom(t *testing.T, cli, helper func(io.Writer)) (Spec, *secret.Store
 			write(conn)
 		}()
 	}
-	spec, store, secrets, err := receiveHandover(int(ends[0].Fd()), int(ends[1].Fd()))
+	spec, store, secrets, _, err := receiveHandover(int(ends[0].Fd()), int(ends[1].Fd()))
 	if store != nil {
 		t.Cleanup(func() { store.Close() })
 	}

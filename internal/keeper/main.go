@@ -47,7 +47,7 @@ func run() int {
 	}
 	unix.CloseOnExec(handoverFD)
 	unix.CloseOnExec(valuesFD)
-	spec, store, secrets, err := receiveHandover(handoverFD, valuesFD)
+	spec, store, secrets, login, err := receiveHandover(handoverFD, valuesFD)
 	if store != nil {
 		defer store.Close()
 	}
@@ -64,8 +64,8 @@ func run() int {
 	defer cancel(nil)
 	go t.awaitEnd(cancel)
 
-	s := &sandbox{spec: spec, store: store, values: -1, tell: t, end: cancel}
-	if len(secrets) > 0 {
+	s := &sandbox{spec: spec, store: store, login: login, values: -1, tell: t, end: cancel}
+	if len(secrets) > 0 || !login.IsZero() {
 		s.values = valuesFD
 	}
 	defer s.close()

@@ -21,7 +21,8 @@ import (
 type sandbox struct {
 	spec   Spec
 	store  *secret.Store
-	values int // the socket that they came over, whose other end may have newer ones; -1 = none
+	login  secret.Value // of the upstream proxy
+	values int          // the socket that they came over, whose other end may have newer ones; -1 = none
 	tell   *teller
 	end    context.CancelCauseFunc
 
@@ -61,6 +62,9 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	for _, w := range s.spec.Warnings() {
 		s.record("weakened:", w)
 	}
+	if e := s.spec.Net.Egress; e != nil {
+		s.record("upstream proxy:", e.URL())
+	}
 	if err := s.record("starting", s.spec.ID); err != nil { // or the first use of a value would find out
 		return err
 	}
@@ -99,7 +103,7 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 
 func (s *sandbox) boundaryConfig(link frame.Link) boundaryConfig {
 	return boundaryConfig{
-		spec: s.spec, set: s.secrets.current.Load, store: s.store, log: s.log, link: link,
+		spec: s.spec, set: s.secrets.current.Load, store: s.store, login: s.login, log: s.log, link: link,
 		terminate: func(r policy.Reason) {
 			s.end(fmt.Errorf("a secret's placeholder was used against the rules: %s", r.What()))
 		},
@@ -133,7 +137,11 @@ func (s *sandbox) serve(ctx context.Context) (err error) {
 		},
 		dump: s.dumpMemory, died: s.died,
 	}
-	if err := confine(s.spec.Dirs); err != nil {
+	var hosts []string
+	if s.spec.Net.Egress != nil { // the proxy may have its name from there
+		hosts = append(hosts, "/etc/hosts")
+	}
+	if err := confine(s.spec.Dirs, hosts...); err != nil {
 		return err
 	}
 	go c.serve(ctx, s.control)

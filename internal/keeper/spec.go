@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/cutoutdev/cutout/internal/egress"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/ingress"
 	"github.com/cutoutdev/cutout/internal/policy"
@@ -66,6 +67,7 @@ type Net struct {
 	Nameservers []netip.AddrPort `json:"nameservers"`                // none = the host's
 	OnlyAllowed bool             `json:"dns_only_allowed,omitempty"` // resolve no name but those of rules and secrets
 	ConnectTo   []ConnectTo      `json:"connect_to"`
+	Egress      *egress.Spec     `json:"egress,omitempty"` // the upstream proxy
 }
 
 // Rates bound what passes each way.

@@ -13,15 +13,19 @@ import (
 func (s Spec) Warnings() []string {
 	var out []string
 	warn := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	reached := ""
+	if s.Net.Egress != nil {
+		reached = ", where that is reached without the upstream proxy"
+	}
 	for _, x := range s.Secrets {
 		for _, h := range x.Hosts {
 			warnHost(x, h, warn)
 		}
 		for _, h := range x.Plain {
-			warn("%s may go to %s unencrypted: everybody on the way can read it", x.Name, h)
+			warn("%s may go to %s unencrypted%s: everybody on the way can read it", x.Name, h, reached)
 		}
 		for _, h := range x.Unverified {
-			warn("%s may go to %s without proof that it is %[2]s", x.Name, h)
+			warn("%s may go to %s without proof that it is %[2]s%s", x.Name, h, reached)
 		}
 		if x.Short {
 			warn("the value of %s is shorter than %d bytes: neither answers nor the command are searched for it", x.Name, secret.MinValue)

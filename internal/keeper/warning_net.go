@@ -24,6 +24,12 @@ func (n Net) warnings(secrets []secret.Secret, warn func(string, ...any)) {
 			warnRule(r, warn)
 		}
 	}
+	if e := n.Egress; e != nil && e.Login && e.Clear() {
+		warn("the credential of the upstream proxy goes to it unencrypted: everybody on the way can read it")
+	}
+	if n.Egress != nil && n.Egress.Names {
+		warn("names that no resolver here knows are reached where the upstream proxy says, which no rule about addresses can judge")
+	}
 	p := n.Policy()
 	n.warnPublished(warn)
 	for _, s := range secrets {

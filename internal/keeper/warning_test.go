@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cutoutdev/cutout/internal/egress"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/ingress"
 	"github.com/cutoutdev/cutout/internal/policy"
@@ -46,6 +47,22 @@ func TestWarnings(t *testing.T) {
 			x.Unverified = []hostname.Name{"good.example"}
 			s.TLS.NoVerify = x.Unverified
 		}), "KEY may go to good.example without proof"},
+		"plain, proxied": {with(func(s *Spec, x *secret.Secret) {
+			x.Plain, s.Net.Egress = []hostname.Name{"good.example"}, &egress.Spec{Scheme: egress.HTTPS}
+		}), "unencrypted, where that is reached without the upstream proxy"},
+		"proxy": {with(func(s *Spec, _ *secret.Secret) {
+			s.Net.Egress = &egress.Spec{Scheme: egress.HTTP, Host: "proxy.example"}
+		}), ""},
+		"proxy, login": {with(func(s *Spec, _ *secret.Secret) {
+			s.Net.Egress = &egress.Spec{Scheme: egress.SOCKS, Host: "proxy.example", Login: true}
+		}), "the upstream proxy goes to it unencrypted"},
+		"proxy, here": {with(func(s *Spec, _ *secret.Secret) {
+			s.Net.Egress = &egress.Spec{Scheme: egress.HTTP, Host: "127.0.0.1", Login: true}
+		}), ""},
+		"proxy, TLS": {with(func(s *Spec, _ *secret.Secret) {
+			s.Net.Egress = &egress.Spec{Scheme: egress.HTTPS, Host: "proxy.example", Login: true}
+		}), ""},
+		"proxy, names":      {with(func(s *Spec, _ *secret.Secret) { s.Net.Egress = &egress.Spec{Scheme: egress.HTTP, Names: true} }), "where the upstream proxy says"},
 		"no verify":         {with(func(s *Spec, _ *secret.Secret) { s.TLS.NoVerify = []hostname.Name{"good.example"} }), "certificate of good.example is not verified"},
 		"short":             {with(func(_ *Spec, x *secret.Secret) { x.Short = true }), "shorter than 8 bytes"},
 		"any":               {with(func(_ *Spec, x *secret.Secret) { x.Hosts[0].Pattern = hostname.Any() }), "every server"},

@@ -20,6 +20,7 @@ type Facts struct {
 	Port       uint16 // that the guest dialled
 	Pinned     bool   // an alive pin for (ServerName, destination address)
 	Direct     bool   // the request is for the dialled server, not for a proxy to pass on
+	Reached    bool   // the boundary dialled the server's address itself: no upstream proxy says whom it reached
 	TLS        bool   // the boundary terminates the guest's TLS
 	Verified   bool   // the upstream's identity was verified for ServerName before any byte
 	NoVerify   bool   // the user asked not to insist on that for ServerName
@@ -117,12 +118,13 @@ func pinned(f Facts, _ *secret.Secret) Reason {
 }
 
 // identity is gate 3. Its exceptions are for one secret and exact host: in
-// clear, or over TLS with a server that nobody insists on verifying.
+// clear, or over TLS with a server that nobody insists on verifying. Through an
+// upstream proxy there are none: the certificate alone says who is there.
 func identity(f Facts, s *secret.Secret) Reason {
 	switch {
-	case !f.TLS && !slices.Contains(s.Plain, f.ServerName):
+	case !f.TLS && !(f.Reached && slices.Contains(s.Plain, f.ServerName)):
 		return PlainHTTP
-	case !f.TLS, f.Verified, f.NoVerify && slices.Contains(s.Unverified, f.ServerName):
+	case !f.TLS, f.Verified, f.Reached && f.NoVerify && slices.Contains(s.Unverified, f.ServerName):
 		return None
 	}
 	return UpstreamUnverified

@@ -17,7 +17,7 @@ func goodSecret() *secret.Secret {
 
 func goodFacts() Facts {
 	return Facts{
-		ServerName: "good.test", Port: 443, Pinned: true, Direct: true, TLS: true, Verified: true, OneName: true,
+		ServerName: "good.test", Port: 443, Pinned: true, Direct: true, Reached: true, TLS: true, Verified: true, OneName: true,
 		Authority: hostname.Authority{Host: "good.test", Port: 443}, AuthorityOK: true,
 		Method: "GET", Target: "/repos/a",
 	}
@@ -101,13 +101,14 @@ func agrees(t *testing.T, f Facts, s *secret.Secret, d Decision) {
 // TestExceptionTable enumerates every combination of the facts and rules that
 // gate 3 and its exceptions depend on against their plain statement: a value
 // goes out verified, or where its own exception and, for TLS, the host's
-// holds for that very name.
+// holds for that very name and no upstream proxy is between.
 func TestExceptionTable(t *testing.T) {
 	names := []hostname.Name{"other.test", "good.test"}
-	for bits := range 1 << 9 {
+	for bits := range 1 << 10 {
 		bit := func(i int) bool { return bits>>i&1 == 1 }
 		f, s := goodFacts(), goodSecret()
 		f.TLS, f.Verified, f.NoVerify, f.Pinned, f.Direct, f.OneName = bit(0), bit(1), bit(2), bit(3), bit(4), bit(5)
+		f.Reached = bit(9)
 		plain, unverified := bit(6), bit(7)
 		if !f.TLS {
 			f.Port, f.Authority.Port = 80, 0
@@ -123,7 +124,7 @@ func TestExceptionTable(t *testing.T) {
 			f.Method = "PUT"
 		}
 		want := f.Pinned && f.Direct && f.OneName && !bit(8) &&
-			(f.TLS && (f.Verified || f.NoVerify && unverified) || !f.TLS && plain)
+			(f.TLS && (f.Verified || f.NoVerify && unverified && f.Reached) || !f.TLS && plain && f.Reached)
 		d := Decide(f, s)
 		if d.Substitute != want {
 			t.Errorf("facts %+v, plain %t, unverified %t: substitute is %t", f, plain, unverified, d.Substitute)

@@ -78,6 +78,10 @@ type Query struct {
 	Addr      netip.Addr // finally dialled; for ingress the peer's
 	Port      uint16     // dialled; for ingress the guest's; 0 for ICMP
 
+	// Unresolved: Addr stands for a name whose addresses nobody here knows,
+	// and is judged as a public one that no rule about addresses is for.
+	Unresolved bool
+
 	Names      []hostname.Name // that Addr is pinned for
 	ServerName hostname.Name   // that the guest has asked for in TLS, if any
 	Spoken     bool            // the guest has spoken: ServerName is final
@@ -94,8 +98,11 @@ type Verdict struct {
 // Decide judges q by the first rule that matches, then the profile.
 func (n *Network) Decide(q Query) Verdict {
 	s := n.subject(q.Addr)
+	if q.Unresolved {
+		s = subject{classes: []Class{ClassPublic}}
+	}
 	v := Verdict{Class: s.class(), Rule: "boundary"}
-	if n.never(q, s) {
+	if !q.Unresolved && n.never(q, s) {
 		v.Reason = AddressDenied
 		return v
 	}

@@ -26,6 +26,9 @@ const (
 	ProtocolDenied     Reason = "protocol_denied"
 	NetworkOff         Reason = "network_off"
 	UpstreamFailed     Reason = "upstream_failed"
+	ProxyFailed        Reason = "proxy_failed"
+	ProxyAuthFailed    Reason = "proxy_auth_failed"
+	ProxyRefused       Reason = "proxy_refused"
 	GuestHandshake     Reason = "guest_handshake"
 	LimitReached       Reason = "limit_reached"
 	OutOfScope         Reason = "out_of_scope"
@@ -62,6 +65,9 @@ var reasons = map[Reason]reasonText{
 	ProtocolDenied:     {"the boundary cannot look into this protocol", "use TCP and HTTPS, to which clients fall back by themselves"},
 	NetworkOff:         {"the sandbox has no network", "run without --no-net, or allow something with --net-rule"},
 	UpstreamFailed:     {"the server could not be reached", "check that it is up and that its name is right"},
+	ProxyFailed:        {"the upstream proxy could not be reached, or answers what no proxy does", "check --egress-proxy, and that the proxy is up"},
+	ProxyAuthFailed:    {"the upstream proxy wants a credential, or another one", "give it with --egress-proxy-auth SOURCE, as USER:PASSWORD"},
+	ProxyRefused:       {"the upstream proxy does not connect to this server", "ask who runs it, or reach the server without it by --egress-proxy-bypass HOST"},
 	GuestHandshake:     {"the guest's client did not complete its TLS handshake", "make it trust the sandbox's CA, which SSL_CERT_FILE and its like name; a client that pins certificates cannot be served"},
 	LimitReached:       {"a limit of the sandbox was reached", "close what is not used"},
 	OutOfScope:         {"the secret is not for this method and path", "widen its --scope"},

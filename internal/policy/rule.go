@@ -151,6 +151,9 @@ func (r Rule) covers(q Query, s subject) bool {
 		}
 		return slices.ContainsFunc(s.classes, in)
 	case t.Prefix.IsValid():
+		if len(s.forms) == 0 {
+			return false
+		}
 		if r.Allow {
 			return !slices.ContainsFunc(judged(s.forms), func(a netip.Addr) bool { return !t.Prefix.Contains(a) })
 		}

@@ -136,7 +136,7 @@ func (b *body) stream(out *http.Request, src io.Reader) error {
 		return nil
 	}
 	if _, err := b.q.upstream(); err != nil {
-		return refused(policy.UpstreamFailed)
+		return undialled(err)
 	}
 	if b.q.seal == nil { // as in substitute
 		return refused(policy.PlainHTTP)

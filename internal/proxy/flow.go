@@ -42,6 +42,8 @@ type flow struct {
 	asked hostname.Name  // [Flow.Name]
 	named hostname.Name  // asked, or whose --connect-to address dst is, or ""
 	rule  string         // of the network, that decided last; "" for connect-to
+	way   way            // how the upstream is reached
+	blank bool           // dst stands for named, which nobody here could resolve
 	set   *secret.Set    // when the flow began
 	guest net.Conn       // nil until accepted
 
@@ -64,6 +66,7 @@ func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
 		return
 	}
 
+	fl.way = fl.wayFor(hello.Hello{})
 	fl.entry = p.cfg.Conns.Add(conntrack.Flow{
 		Direction: policy.Egress, Protocol: policy.TCP, Src: f.Src, Dst: fl.dst,
 		Name: string(fl.name()), Rule: fl.rule, State: conntrack.Opening,
@@ -74,11 +77,11 @@ func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
 	// would without us. Not where TLS may turn out to ask for a secret's
 	// host at an address that was not resolved for it: nobody dials that.
 	var up net.Conn
-	if fl.pinnedForSecret() || !fl.set.HasPort(fl.dst.Port()) {
+	if fl.dialsFirst() {
 		var err error
 		if up, err = fl.dial(); err != nil {
 			f.Refuse()
-			fl.denied(policy.UpstreamFailed, fl.named, "")
+			fl.failed(err)
 			return
 		}
 		defer up.Close()
@@ -98,9 +101,10 @@ func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
 // is nil if nothing was dialled yet.
 func (f *flow) serve(up net.Conn) {
 	first, up, err := f.listen(up)
-	switch {
-	case err == errUpstream:
-		f.abort(policy.UpstreamFailed, "", "")
+	switch failure := (*upstreamError)(nil); {
+	case errors.As(err, &failure):
+		splice.Reset(f.guest)
+		f.failed(failure.error)
 		return
 	case err != nil:
 		f.abort(policy.MalformedRequest, "", "no whole ClientHello")
@@ -114,6 +118,7 @@ func (f *flow) serve(up net.Conn) {
 		return
 	}
 	f.entry.Passed(string(first.Name), f.rule)
+	up = f.redirect(first, up)
 	switch first.Kind {
 	case hello.TLS:
 		f.serveTLS(first, up)
@@ -124,7 +129,8 @@ func (f *flow) serve(up net.Conn) {
 	}
 }
 
-var errUpstream = errors.New("dial upstream")
+// An upstreamError is one of dial, among others.
+type upstreamError struct{ error }
 
 // listen waits for the first word of either side and looks at what the guest
 // says. It dials if the guest says nothing. Nothing is consumed.
@@ -136,7 +142,7 @@ func (f *flow) listen(up net.Conn) (hello.Hello, net.Conn, error) {
 			return first, nil, err
 		}
 		if up, err = f.dial(); err != nil {
-			return first, nil, errUpstream
+			return first, nil, &upstreamError{err}
 		}
 	}
 	ctx, spoken := context.WithCancel(f.ctx)
@@ -174,6 +180,15 @@ func (f *flow) route() policy.Reason {
 		return policy.None
 	}
 	f.to = f.dst
+	if f.cfg.Unresolved != nil {
+		if name, ok := f.cfg.Unresolved(f.dst.Addr()); ok {
+			if f.asked != "" && name != f.asked {
+				return policy.NotPinned
+			}
+			f.named, f.blank = name, true
+			return f.judge(policy.Query{})
+		}
+	}
 	if f.cfg.Host != nil {
 		if to, ok := f.cfg.Host(f.dst); ok {
 			f.to, f.named = to, policy.HostName
@@ -203,7 +218,7 @@ func (f *flow) spoken(h hello.Hello) policy.Reason {
 // judge asks the network about the flow.
 func (f *flow) judge(q policy.Query) policy.Reason {
 	q.Direction, q.Protocol = policy.Egress, policy.TCP
-	q.Addr, q.Port = f.to.Addr(), f.to.Port()
+	q.Addr, q.Port, q.Unresolved = f.to.Addr(), f.to.Port(), f.blank
 	q.Names = f.cfg.Pins.Names(f.dst.Addr())
 	if f.named != "" {
 		q.Names = append(q.Names, f.named)
@@ -243,18 +258,13 @@ func (f *flow) name() hostname.Name {
 	return f.named
 }
 
-func (f *flow) dial() (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(f.ctx, dialLimit)
-	defer cancel()
-	return f.cfg.Dial(ctx, f.to)
-}
-
 // splice relays the flow unopened, dialling first if need be.
 func (f *flow) splice(up net.Conn) {
 	if up == nil {
 		var err error
 		if up, err = f.dial(); err != nil {
-			f.abort(policy.UpstreamFailed, f.named, "")
+			splice.Reset(f.guest)
+			f.failed(err)
 			return
 		}
 	}

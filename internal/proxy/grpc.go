@@ -50,7 +50,7 @@ func grpcCode(r policy.Reason) int {
 		return grpcInvalidArgument
 	case policy.LimitReached, policy.BodyTooLarge:
 		return grpcResourceExhausted
-	case policy.UpstreamFailed:
+	case policy.UpstreamFailed, policy.ProxyFailed:
 		return grpcUnavailable
 	case policy.BodyIsSigned, policy.NeedsEqualLength, policy.UnknownCoding, policy.Unsafe, policy.Unscannable, policy.AuditUnavailable:
 		return grpcFailedPrecondition

@@ -224,7 +224,7 @@ func TestGRPCRefusals(t *testing.T) {
 // themselves alone are told as UNAVAILABLE.
 func TestGRPCMapping(t *testing.T) {
 	for _, r := range policy.Reasons() {
-		if code := grpcCode(r); code == 0 || (code == grpcUnavailable) != (r == policy.UpstreamFailed) {
+		if code := grpcCode(r); code == 0 || (code == grpcUnavailable) != (r == policy.UpstreamFailed || r == policy.ProxyFailed) {
 			t.Errorf("%s is %d", r, code)
 		}
 	}

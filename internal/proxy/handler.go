@@ -111,7 +111,7 @@ func (q *request) substitute(out *http.Request) *refusal {
 	}
 	q.touch()
 	if _, err := q.upstream(); err != nil {
-		return refused(policy.UpstreamFailed)
+		return undialled(err)
 	}
 	if q.seal == nil { // plain, and nobody meant to send a value here when it began
 		return refused(policy.PlainHTTP)
@@ -170,7 +170,7 @@ func (q *request) forward(w http.ResponseWriter, out *http.Request) {
 	}
 	up, err := q.upstream()
 	if err != nil {
-		q.refuse(w, refused(policy.UpstreamFailed))
+		q.refuse(w, undialled(err))
 		return
 	}
 	early := &interim{q: q, w: w}

@@ -25,7 +25,7 @@ func (f *flow) servePlain(h hello.Hello, up net.Conn) {
 	}
 	f.entry.Becomes(conntrack.HTTP)
 	s := &session{flow: f, raw: up, scrubAlways: pinned}
-	s.facts = policy.Facts{Port: f.dst.Port()}
+	s.facts = policy.Facts{Port: f.dst.Port(), Reached: !f.way.proxied}
 	s.serveHTTP1(f.guest)
 }
 

@@ -91,6 +91,16 @@ type Pins interface {
 	Names(addr netip.Addr) []hostname.Name
 }
 
+// An Egress is an upstream proxy; *egress.Proxy is one.
+type Egress interface {
+	// Takes reports whether it is used for connections with name, or with
+	// nobody known, at dst.
+	Takes(name hostname.Name, dst netip.AddrPort) bool
+	// Dial asks it for a name, or for an address. Its errors are of type
+	// *egress.Error.
+	Dial(ctx context.Context, host string, port uint16) (net.Conn, error)
+}
+
 // Config is what a Proxy works with. Secrets, Store, CA, Pins, Audit and
 // Network are needed; the rest have useful zero values.
 type Config struct {
@@ -110,6 +120,13 @@ type Config struct {
 	// ConnectTo maps an address that stands for a name of --connect-to. The
 	// result is exempt from Network and counts as a pin for name.
 	ConnectTo func(dst netip.AddrPort) (to netip.AddrPort, name hostname.Name, ok bool)
+
+	// Egress takes connections in Dial's stead; nil: there is no upstream
+	// proxy. What ConnectTo and Host map is always dialled.
+	Egress Egress
+	// Unresolved returns the name for which an address stands that nobody here
+	// could resolve. Only Egress can reach it. Nil: there are none.
+	Unresolved func(netip.Addr) (name hostname.Name, ok bool)
 
 	// Host maps an address that stands for this machine's loopback, which is
 	// judged and dialled in its place. Nil: there is none.

@@ -103,7 +103,7 @@ func refused(reason policy.Reason) *refusal {
 		status = http.StatusBadRequest
 	case policy.BodyTooLarge:
 		status = http.StatusRequestEntityTooLarge
-	case policy.UpstreamFailed, policy.Unscannable:
+	case policy.UpstreamFailed, policy.ProxyFailed, policy.ProxyAuthFailed, policy.ProxyRefused, policy.Unscannable:
 		status = http.StatusBadGateway
 	case policy.AuditUnavailable, policy.LimitReached:
 		status = http.StatusServiceUnavailable

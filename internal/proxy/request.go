@@ -79,7 +79,9 @@ func (q *request) oneName() bool {
 // the placeholders of q.swap replaced.
 func (q *request) judge() *refusal {
 	if q.told != policy.None {
-		return refused(q.told)
+		r := refused(q.told)
+		r.detail = q.toldMore
+		return r
 	}
 	if q.oneName() && !policy.SameAuthority(q.facts) {
 		return refused(policy.AuthorityMismatch) // one connection, one name

@@ -68,6 +68,7 @@ type session struct {
 	*flow
 	facts       policy.Facts       // all but the request's authority
 	told        policy.Reason      // why nothing is forwarded; None: it is
+	toldMore    string             // more than the reason says
 	scrubAlways bool               // the connection may be with a secret's host, whatever the request says
 	seal        *secret.Seal       // nil: nothing is ever substituted
 	frames      *reframe.Conn      // the guest's HTTP/1; nil for HTTP/2

@@ -83,7 +83,7 @@ func (f *flow) pass(up net.Conn, name hostname.Name, detail string) {
 func (f *flow) open(name hostname.Name, h hello.Hello, up net.Conn) {
 	f.entry.Becomes(conntrack.Intercepted)
 	s := &session{flow: f, scrubAlways: f.set.HasHost(name), win: f.window()}
-	s.facts = policy.Facts{ServerName: name, Port: f.dst.Port(), TLS: true, Direct: true, OneName: true, Pinned: f.pinned(name)}
+	s.facts = policy.Facts{ServerName: name, Port: f.dst.Port(), TLS: true, Direct: true, Reached: !f.way.proxied, OneName: true, Pinned: f.pinned(name)}
 	protocol, err := s.connect(h, up)
 	switch {
 	case err == nil:
@@ -119,6 +119,11 @@ func (s *session) connect(h hello.Hello, up net.Conn) (protocol string, err erro
 	}
 	if up == nil {
 		if up, err = s.dial(); err != nil {
+			reason, detail := refusedBy(err)
+			if bound && s.way.proxied {
+				s.told, s.toldMore = reason, detail
+				return preferred(h.ALPN), err
+			}
 			return "", err
 		}
 	}
@@ -230,11 +235,11 @@ func (f *flow) answer(name hostname.Name, h hello.Hello, protocol string) (*tls.
 
 // failHandshake answers the guest's hello with an alert: the server is dead.
 func (f *flow) failHandshake(name hostname.Name, cause error) {
-	reason := policy.UpstreamFailed
+	reason, detail := refusedBy(cause)
 	if unverified := new(tls.CertificateVerificationError); errors.As(cause, &unverified) {
 		reason = policy.UpstreamUnverified
 	}
-	f.denied(reason, name, "")
+	f.denied(reason, name, detail)
 	ctx, cancel := context.WithTimeout(f.ctx, guestLimit)
 	defer cancel()
 	tls.Server(f.guest, &tls.Config{

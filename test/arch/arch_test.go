@@ -38,7 +38,8 @@ var may = map[string]string{
 	"internal/dns":       "internal/audit internal/hostname internal/pin internal/policy",
 	"internal/coding":    "",
 	"internal/websocket": "",
-	"internal/proxy": "internal/audit internal/ca internal/coding internal/conntrack internal/hello internal/hostname internal/pin internal/policy " +
+	"internal/egress":    "internal/hostname internal/policy internal/secret",
+	"internal/proxy": "internal/audit internal/ca internal/coding internal/conntrack internal/egress internal/hello internal/hostname internal/pin internal/policy " +
 		"internal/reframe internal/rewrite internal/secret internal/splice internal/websocket",
 	"internal/conntrack":      "internal/policy",
 	"internal/relay":          "internal/audit internal/conntrack internal/hostname internal/policy",
@@ -79,9 +80,9 @@ var may = map[string]string{
 		"internal/source/file internal/source/keyring internal/source/vault internal/term",
 
 	// What wires them.
-	"internal/keeper": "internal/audit internal/ca internal/conntrack internal/dns internal/forward internal/guest internal/hostname internal/image internal/ingress internal/netstack internal/netstack/frame " +
+	"internal/keeper": "internal/audit internal/ca internal/conntrack internal/dns internal/egress internal/forward internal/guest internal/hostname internal/image internal/ingress internal/netstack internal/netstack/frame " +
 		"internal/pin internal/policy internal/proxy internal/relay internal/seccomp internal/secret internal/source internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
-	"internal/config": "internal/hostname internal/ingress internal/keeper internal/policy internal/secret internal/source internal/source/helper",
+	"internal/config": "internal/egress internal/hostname internal/ingress internal/keeper internal/policy internal/secret internal/source internal/source/helper",
 	"internal/state":  "",
 	"internal/term":   "",
 
