@@ -51,6 +51,8 @@ type Config struct {
 	// MaxLeafs caps the certificates that are kept; 0 means 1024. The one
 	// used longest ago goes first.
 	MaxLeafs int
+	// Full is told that one had to go for another; nil: nobody is.
+	Full func()
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }

@@ -106,7 +106,8 @@ func TestAuthoritiesDoNotTrustEachOther(t *testing.T) {
 }
 
 func TestCacheIsCappedAndKeepsTheRecent(t *testing.T) {
-	a := newAuthority(t, Config{Allow: anyName, MaxLeafs: 3})
+	full := 0
+	a := newAuthority(t, Config{Allow: anyName, MaxLeafs: 3, Full: func() { full++ }})
 	kept := leaf(t, a, "kept.test")
 	for i := range 20 {
 		leaf(t, a, hostname.Name(fmt.Sprintf("n%d.test", i)))
@@ -116,6 +117,9 @@ func TestCacheIsCappedAndKeepsTheRecent(t *testing.T) {
 	}
 	if n := len(a.leafs.names); n != 3 || a.leafs.order.Len() != 3 {
 		t.Errorf("%d leafs are kept", n)
+	}
+	if full != 18 {
+		t.Errorf("full was told %d times", full)
 	}
 }
 

@@ -27,8 +27,11 @@ func (a *Authority) Leaf(name hostname.Name) (*tls.Certificate, error) {
 		return nil, errors.New("the sandbox's certificate authority has expired")
 	}
 	a.mu.Lock()
-	e := a.leafs.get(name)
+	e, full := a.leafs.get(name)
 	a.mu.Unlock()
+	if full && a.cfg.Full != nil {
+		a.cfg.Full()
+	}
 	// The lock is not held while minting; the entry's once makes callers that
 	// want the same name wait for one signature.
 	e.once.Do(func() { e.cert, e.err = a.mint(name) })
@@ -91,20 +94,21 @@ func newCache(max int) cache {
 	return cache{max: max, order: list.New(), names: map[hostname.Name]*list.Element{}}
 }
 
-// get returns the entry for name, a new one if there is none.
-func (c *cache) get(name hostname.Name) *entry {
+// get returns the entry for name, a new one if there is none; full says that
+// another had to go for it.
+func (c *cache) get(name hostname.Name) (e *entry, full bool) {
 	if el, ok := c.names[name]; ok {
 		c.order.MoveToFront(el)
-		return el.Value.(*entry)
+		return el.Value.(*entry), false
 	}
-	if c.order.Len() >= c.max {
+	if full = c.order.Len() >= c.max; full {
 		last := c.order.Back()
 		c.order.Remove(last)
 		delete(c.names, last.Value.(*entry).name)
 	}
-	e := &entry{name: name}
+	e = &entry{name: name}
 	c.names[name] = c.order.PushFront(e)
-	return e
+	return e, full
 }
 
 // drop forgets e, unless a newer entry has its name.

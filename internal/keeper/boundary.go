@@ -59,20 +59,27 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	if err != nil {
 		return nil, err
 	}
+	limited := func(what string) {
+		cfg.log.Append(audit.Event{Event: audit.Limited, Reason: policy.LimitReached, Detail: what})
+	}
 	bound := func(n hostname.Name) bool { return cfg.set().HasHost(n) }
 	network := cfg.spec.Net.Policy()
 	b := &boundary{plan: newPlan(cfg.spec.Net.ConnectTo), network: network}
 	network.Own = b.plan.own()
-	b.ca, err = ca.New(ca.Config{Allow: func(n hostname.Name) bool {
-		return mode == proxy.All || bound(n)
-	}})
+	b.ca, err = ca.New(ca.Config{
+		Allow: func(n hostname.Name) bool { return mode == proxy.All || bound(n) },
+		Full:  func() { limited("certificates: the one used longest ago goes") },
+	})
 	if err != nil {
 		return nil, err
 	}
 	if cfg.link == nil && cfg.forward == nil {
 		return b, nil
 	}
-	pins := &pin.Table{Important: func(n hostname.Name) bool { return bound(n) || network.Mentions(n) }}
+	pins := &pin.Table{
+		Important: func(n hostname.Name) bool { return bound(n) || network.Mentions(n) },
+		Full:      func() { limited("names and their addresses: the oldest goes") },
+	}
 	gate := pins
 	if cfg.forward != nil {
 		gate = new(pin.Table) // a client's name stands for the pin, of its connection alone
@@ -123,9 +130,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		DNS: resolver,
 
 		FromGuest: netstack.Rate(cfg.spec.Net.Rates.FromGuest), ToGuest: netstack.Rate(cfg.spec.Net.Rates.ToGuest),
-		Limited: func(l netstack.Limit) {
-			cfg.log.Append(audit.Event{Event: audit.Limited, Reason: policy.LimitReached, Detail: string(l)})
-		},
+		Limited: func(l netstack.Limit) { limited(string(l)) },
 		UDP: func(_ context.Context, r *netstack.UDPRequest) {
 			b.relay.Datagram(relay.Datagram{Src: r.Src, Dst: r.Dst, Payload: r.Take(), Reply: r.Reply, Refuse: r.Refuse})
 		},

@@ -37,6 +37,9 @@ type Table struct {
 	// other names go first when the table is full. Nil: all are alike. It is
 	// called with the table's lock held.
 	Important func(name hostname.Name) bool
+	// Full is told that a pin which was alive had to go for another; nil:
+	// nobody is.
+	Full func()
 	// Now tells the time; nil: time.Now.
 	Now func() time.Time
 
@@ -65,6 +68,13 @@ func (t *Table) Add(name hostname.Name, addr netip.Addr, ttl time.Duration) {
 	if !ok {
 		return
 	}
+	if t.add(k, ttl) && t.Full != nil {
+		t.Full()
+	}
+}
+
+// add reports whether a living pin had to go for it.
+func (t *Table) add(k key, ttl time.Duration) (full bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -76,17 +86,18 @@ func (t *Table) Add(name hostname.Name, addr netip.Addr, ttl time.Duration) {
 			}
 			t.age[e.queue].MoveToBack(e.elem)
 		}
-		return
+		return false
 	}
 	if t.age[0].Len()+t.age[1].Len() >= maxPins {
-		t.makeRoom(now)
+		full = t.makeRoom(now)
 	}
 	e := &entry{key: k, until: until}
-	if t.Important != nil && t.Important(name) {
+	if t.Important != nil && t.Important(k.name) {
 		e.queue = 1
 	}
 	e.elem = t.age[e.queue].PushBack(e)
 	t.insert(e)
+	return full
 }
 
 // AddStatic pins addr for name for good.
@@ -147,20 +158,22 @@ func makeKey(name hostname.Name, addr netip.Addr) (key, bool) {
 func (e *entry) alive(now time.Time) bool { return e.elem == nil || now.Before(e.until) }
 
 // makeRoom removes the oldest pin of an unimportant name, or, if there is
-// none, the oldest; a dead pin of an important name goes before either.
-func (t *Table) makeRoom(now time.Time) {
+// none, the oldest; a dead pin of an important name goes before either. It
+// reports whether the pin was alive.
+func (t *Table) makeRoom(now time.Time) bool {
 	for _, queue := range []int{1, 0} {
 		if front := t.age[queue].Front(); front != nil && !front.Value.(*entry).alive(now) {
 			t.remove(front.Value.(*entry))
-			return
+			return false
 		}
 	}
 	for queue := range t.age {
 		if front := t.age[queue].Front(); front != nil {
 			t.remove(front.Value.(*entry))
-			return
+			return true
 		}
 	}
+	return false
 }
 
 func (t *Table) insert(e *entry) {

@@ -123,11 +123,16 @@ func TestAddAgain(t *testing.T) {
 func TestCap(t *testing.T) {
 	table, c := newTable()
 	table.Important = func(n hostname.Name) bool { return n == "good.test" }
+	full := 0
+	table.Full = func() { full++; table.Len() } // takes the lock
 	table.AddStatic("static.test", one)
 	table.Add("good.test", one, time.Hour)
 	for n := range 20000 {
 		c.advance(time.Millisecond)
 		table.Add(hostname.Name(fmt.Sprintf("n%d.test", n)), two, 1<<31*time.Second)
+		if want := max(0, n+2-maxPins); full != want {
+			t.Fatalf("%d pins: full was told %d times", n+2, full)
+		}
 	}
 	if table.Len() != maxPins+1 {
 		t.Errorf("%d pins", table.Len())
@@ -140,6 +145,12 @@ func TestCap(t *testing.T) {
 	}
 	if got := len(table.byAddr[two]); got != maxPins-1 {
 		t.Errorf("%d entries by address", got)
+	}
+	c.advance(2 * time.Hour) // good.test's is dead, and goes
+	before := full
+	table.Add("late.test", two, time.Hour)
+	if full != before || table.Len() != maxPins+1 {
+		t.Error("the room of a dead pin is told as none")
 	}
 }
 

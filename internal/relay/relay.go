@@ -271,20 +271,21 @@ func (r *Relay) judge(s *session) (to netip.AddrPort, reason policy.Reason) {
 // read passes what the peer sends to the guest until the session has been
 // idle or is closed.
 func (r *Relay) read(s *session, reply func([]byte), unreachable func()) {
-	buf := make([]byte, 1<<16)
+	pass := func(b []byte) {
+		s.used.Store(time.Now().UnixNano())
+		s.count(len(b), 0)
+		reply(b)
+	}
 	for {
 		left := time.Until(time.Unix(0, s.used.Load()).Add(s.idle))
 		if left <= 0 {
 			return
 		}
 		s.socket.SetReadDeadline(time.Now().Add(left))
-		n, err := s.socket.Read(buf)
+		err := receive(s.socket, pass)
 		timeout := net.Error(nil)
 		switch {
 		case err == nil:
-			s.used.Store(time.Now().UnixNano())
-			s.count(n, 0)
-			reply(buf[:n])
 		case errors.As(err, &timeout) && timeout.Timeout():
 		case refused(err):
 			unreachable()

@@ -18,12 +18,6 @@ import (
 // to keep established connections for at least 2 h 4 min.
 const Idle = 124 * time.Minute
 
-// bufferSize is one segment of the guest's link (MTU 65520) at most, twice
-// per connection: memory does not depend on what is relayed.
-const bufferSize = 64 << 10
-
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
-
 // Join relays both ways until both directions have ended, and closes both.
 func Join(a, b net.Conn) {
 	var moved atomic.Bool
@@ -59,16 +53,17 @@ func Watch(moved *atomic.Bool, idle func()) (stop func()) {
 
 // relay copies src to dst to the end of src.
 func relay(dst, src net.Conn, moved *atomic.Bool) {
-	buf := buffers.Get().(*[bufferSize]byte)
-	defer buffers.Put(buf)
+	var buf buffer
+	defer buf.shrink()
 	for {
-		n, err := src.Read(buf[:])
+		n, err := src.Read(buf.bytes())
 		if n > 0 {
 			moved.Store(true)
-			if _, werr := dst.Write(buf[:n]); werr != nil {
+			if _, werr := dst.Write(buf.bytes()[:n]); werr != nil {
 				err = werr
 			}
 		}
+		buf.fit(n)
 		switch {
 		case err == nil:
 		case err == io.EOF:
