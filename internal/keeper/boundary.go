@@ -104,16 +104,17 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 			pc.Unresolved, unknown = u.name, u.addresses
 		}
 	}
-	px, err := proxy.New(pc)
-	if err != nil {
-		return nil, err
-	}
-	b.proxy = px
 	resolver := &dns.Interceptor{
 		Resolvers: cfg.spec.Net.Nameservers, Pins: pins, Network: network,
 		Static: b.plan.names, Unknown: unknown, OnlyAllowed: cfg.spec.Net.OnlyAllowed, Mentioned: bound,
 		Audit: func(e audit.Event) { cfg.log.Append(e) },
 	}
+	pc.DNS = resolver
+	px, err := proxy.New(pc)
+	if err != nil {
+		return nil, err
+	}
+	b.proxy = px
 	if cfg.forward != nil {
 		b.password = rand.Text()
 		b.serveForward(cfg.forward, px, resolver)

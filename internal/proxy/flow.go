@@ -60,7 +60,8 @@ func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
 	if n > maxFlows {
 		reason = policy.LimitReached
 	}
-	if reason != policy.None {
+	private := reason == policy.ProtocolDenied && fl.answersDNS()
+	if reason != policy.None && !private {
 		f.Refuse()
 		fl.denied(reason, fl.named, "")
 		return
@@ -72,6 +73,10 @@ func (p *Proxy) ServeTCP(ctx context.Context, f Flow) {
 		Name: string(fl.name()), Rule: fl.rule, State: conntrack.Opening,
 	})
 	defer fl.entry.Close()
+	if private {
+		fl.serveDNS(f)
+		return
+	}
 
 	// Upstream first, so that the guest's SYN meets the same fate as it
 	// would without us. Not where TLS may turn out to ask for a secret's

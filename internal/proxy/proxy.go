@@ -128,6 +128,13 @@ type Config struct {
 	// could resolve. Only Egress can reach it. Nil: there are none.
 	Unresolved func(netip.Addr) (name hostname.Name, ok bool)
 
+	// DNS answers what is asked over TLS at port 853, in place of the server
+	// there, where every TLS connection is opened; *dns.Interceptor is one.
+	// Nil: it is refused.
+	DNS interface {
+		ServeConn(ctx context.Context, conn net.Conn)
+	}
+
 	// Host maps an address that stands for this machine's loopback, which is
 	// judged and dialled in its place. Nil: there is none.
 	Host func(dst netip.AddrPort) (loopback netip.AddrPort, ok bool)
