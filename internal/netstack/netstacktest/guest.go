@@ -139,7 +139,9 @@ func New(conn net.Conn, cfg netstack.Config) (*Guest, error) {
 }
 
 // Buffers sets how much a connection that is opened from now on holds for
-// each direction, so that what the boundary holds can be told from it.
+// each direction, so that what the boundary holds can be told from it. Windows
+// of under 64 KiB are not scaled; others may stall while both directions are
+// full, which is this stack's fault and not the boundary's.
 func (g *Guest) Buffers(n int) {
 	send := tcpip.TCPSendBufferSizeRangeOption{Min: n, Default: n, Max: n}
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: n, Default: n, Max: n}
