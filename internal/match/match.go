@@ -5,8 +5,8 @@
 // so that the strings can be secret: with an arena in locked memory nothing
 // of them is on the Go heap.
 //
-// The search looks at four bytes of the text every stride bytes, where an
-// occurrence of any needle must show one of the stride grams of its window
+// The search looks at four to eight bytes of the text every stride bytes, where
+// an occurrence of any needle must show one of the stride grams of its window
 // (Wu and Manber, 1994). The window of a needle is where it has least in
 // common with the others. A bitmap says which grams exist, a hash table whose
 // they are.
@@ -20,10 +20,14 @@ import (
 )
 
 // Shortest is the least length of a needle: one gram.
-const Shortest = gram
+const Shortest = minGram
 
 const (
-	gram = 4
+	minGram = 4
+	// Of placeholders that differ in a number alone, most grams of four bytes
+	// are of all of them; of those of eight, which are as quick to load, few.
+	maxGram  = 8
+	markSize = 4
 	// maxStride leaves room to choose a window in a needle of 20 bytes; with
 	// more the search would not be faster than the memory.
 	maxStride = 8
@@ -62,7 +66,8 @@ const longestBreak = 4
 type Matcher struct {
 	*tables        // behind a pointer, so that no wrong verb of fmt prints them
 	mask    uint32 // buckets-1
-	shift   int    // of a hash: 32 - bits of the bitmap
+	shift   int    // of a hash: 64 - bits of the bitmap
+	gram    int    // bytes of one
 	stride  int
 	lead    int // the largest distance of a window from its needle's beginning
 	longest int
@@ -115,32 +120,35 @@ func (m *Matcher) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "matcher of %d", 
 func (m *Matcher) Longest() int { return m.longest }
 
 type layout struct {
-	stride, longest, bits, buckets, entries, text int
+	gram, stride, longest, bits, buckets, entries, text int
 }
 
 func plan(list []Needle) layout {
 	if len(list) > maxNeedles {
 		panic("match: too many needles")
 	}
-	l := layout{stride: maxStride}
-	wrapped := 0
+	l := layout{gram: maxGram, stride: maxStride}
+	wrapped, shortest := 0, maxStride+maxGram-1
 	for _, n := range list {
 		if n.Len < Shortest {
 			panic("match: needle is too short")
 		}
-		l.stride = min(l.stride, n.Len-gram+1)
+		shortest = min(shortest, n.Len)
 		l.text += n.Len
 		if n.Wrap {
 			wrapped++
+			l.gram = minGram // longer ones have more breaks in them
 			n.Len += longestBreak * (n.Len/MinLine + 1)
 		}
 		l.longest = max(l.longest, n.Len)
 	}
+	l.stride = min(l.stride, shortest-minGram+1)
+	l.gram = min(l.gram, shortest-l.stride+1)
 	// How many entries an offset of a needle has: of what is whole, and for
 	// each break of the grams in which it stands and the one after it.
 	perWrapped := 0
 	for _, b := range breaks {
-		perWrapped += len(b) + gram
+		perWrapped += len(b) + l.gram
 	}
 	perOffset := len(list) + perWrapped*wrapped
 	for l.stride > 1 && l.stride*perOffset > maxGrams {
@@ -194,7 +202,7 @@ func Build(arena []byte, list []Needle, fill func(i int, dst []byte)) *Matcher {
 		arena = arena[n:]
 		return part
 	}
-	m := &Matcher{tables: new(tables), stride: l.stride, longest: l.longest, n: len(list), mask: uint32(l.buckets - 1), shift: 32 - l.bits}
+	m := &Matcher{tables: new(tables), stride: l.stride, longest: l.longest, n: len(list), mask: uint32(l.buckets - 1), shift: 64 - l.bits, gram: l.gram}
 	m.bitmap = cut(1 << l.bits / 8)
 	m.initial = (*[1 << 5]byte)(cut(1 << 5))
 	m.starts = cut(4 * (l.buckets + 1))
@@ -260,41 +268,57 @@ func (m *Matcher) index() {
 // needle that may be wrapped has its window at the beginning, so that no
 // break precedes it.
 func (m *Matcher) choose() {
-	count := m.bitmap
-	at := func(gram []byte) *byte { return &count[int(m.hash(gram))%len(count)] }
-	reach := func(needle []byte) int { return min(len(needle)-gram, maxLead+m.stride-1) }
-	for i := range m.n {
-		needle := m.needle(i)
-		for off := range reach(needle) + 1 {
-			if c := at(needle[off:]); *c < 255 {
-				*c++
-			}
-		}
-	}
-	for i := range m.n {
-		if m.wraps(i) {
-			continue
-		}
-		needle := m.needle(i)
-		sum, best, window, mark := 0, 0, 0, 0
-		for off := range reach(needle) + 1 {
-			sum += int(*at(needle[off:]))
-			if *at(needle[off:]) < *at(needle[mark:]) {
-				mark = off
-			}
+	m.count(m.gram, func(i int, often []byte) {
+		sum, best, window := 0, 0, 0
+		for off, n := range often {
+			sum += int(n)
 			first := off - m.stride + 1
 			if first > 0 {
-				sum -= int(*at(needle[first-1:]))
+				sum -= int(often[first-1])
 			}
 			if first == 0 || first > 0 && sum < best {
 				best, window = sum, first
 			}
 		}
 		put(m.needles, fields*i+2, window<<1)
-		put(m.needles, fields*i+3, mark)
 		m.lead = max(m.lead, window)
+	})
+	m.count(markSize, func(i int, often []byte) {
+		mark := 0
+		for off, n := range often {
+			if n < often[mark] {
+				mark = off
+			}
+		}
+		put(m.needles, fields*i+3, mark)
+	})
+}
+
+// count calls f for each needle that may not be wrapped, with how often its
+// grams of the size occur in all needles.
+func (m *Matcher) count(size int, f func(needle int, often []byte)) {
+	at := func(needle []byte, off int) *byte {
+		return &m.bitmap[int(hash(load(needle[off:])&first(size), m.shift))%len(m.bitmap)]
 	}
-	clear(count)
+	var room [maxLead + maxStride]byte
+	for pass := range 2 {
+		for i := range m.n {
+			needle := m.needle(i)
+			often := room[:min(len(needle)-size+1, maxLead+m.stride)]
+			for off := range often {
+				c := at(needle, off)
+				if pass == 0 && *c < 255 {
+					*c++
+				}
+				often[off] = *c
+			}
+			if pass == 1 && !m.wraps(i) {
+				f(i, often)
+			}
+		}
+	}
+	clear(m.bitmap)
+	clear(room[:])
 }
 
 // each calls f with every gram and its entry. From the last needle to the
@@ -304,7 +328,7 @@ func (m *Matcher) each(f func(hash uint32, x entry)) {
 		needle, from := m.needle(i), m.window(i)
 		for off := from + m.stride - 1; off >= from; off-- {
 			x := m.entry(i, off)
-			f(m.hash(needle[off:]), x)
+			f(m.hash(needle, off), x)
 			if m.wraps(i) {
 				for _, b := range breaks {
 					m.broken(needle, off, b, func(h uint32) { f(h, x) })
@@ -317,10 +341,11 @@ func (m *Matcher) each(f func(hash uint32, x entry)) {
 // broken calls f with the grams that needle may have at off if there is the
 // break before.
 func (m *Matcher) broken(needle []byte, off int, brk string, f func(hash uint32)) {
-	var g [gram]byte
+	var room [maxGram]byte
+	g := room[:m.gram]
 	// The break stands before needle[k]; up to off-len(brk) all k give the
 	// same gram.
-	for k := max(minStart, off-len(brk)); k < off+gram && k < len(needle); k++ {
+	for k := max(minStart, off-len(brk)); k < off+m.gram && k < len(needle); k++ {
 		for j := range g {
 			switch at := off + j; {
 			case at < k:
@@ -331,9 +356,9 @@ func (m *Matcher) broken(needle []byte, off int, brk string, f func(hash uint32)
 				g[j] = needle[at-len(brk)]
 			}
 		}
-		f(m.hash(g[:]))
+		f(m.hash(g, 0))
 	}
-	clear(g[:])
+	clear(g)
 }
 
 // byText sorts the order table.
@@ -352,9 +377,27 @@ func (m *byText) Swap(i, j int) {
 	put(m.order, j, a)
 }
 
-// hash maps the first gram of b to the bits of the bitmap.
-func (m *Matcher) hash(b []byte) uint32 {
-	return binary.LittleEndian.Uint32(b) * 0x9e3779b1 >> (m.shift & 31)
+// hash maps the gram of b at off to the bits of the bitmap.
+func (m *Matcher) hash(b []byte, off int) uint32 {
+	return hash(load(b[off:])&first(m.gram), m.shift)
+}
+
+// hash maps word to the bits that shift leaves.
+func hash(word uint64, shift int) uint32 {
+	return uint32(word * 0x9e3779b97f4a7c15 >> (shift & 63))
+}
+
+// first is the mask of the first n bytes of a word.
+func first(n int) uint64 { return ^uint64(0) >> ((64 - 8*n) & 63) }
+
+// load returns the first word of b, zero where b has ended.
+func load(b []byte) uint64 {
+	if len(b) >= maxGram {
+		return binary.LittleEndian.Uint64(b)
+	}
+	var word [maxGram]byte
+	copy(word[:], b)
+	return binary.LittleEndian.Uint64(word[:])
 }
 
 func get(table []byte, i int) int    { return int(binary.LittleEndian.Uint32(table[4*i:])) }

@@ -104,6 +104,28 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// TestGrams: grams that differ are told apart, whatever their size, or the
+// search finds everything and is slow.
+func TestGrams(t *testing.T) {
+	for size, needles := range map[int][]string{
+		4: {"$MSB_A_0001", "$MSB_A_0002"},
+		7: {"$MSB_SERVICE_A", "$MSB_SERVICE_B"},
+		8: {"$MSB_SERVICE_01_TOKEN", "$MSB_SERVICE_02_TOKEN"},
+	} {
+		m := newMatcher(needles...)
+		if m.gram != size {
+			t.Errorf("%q are searched by %d bytes, want %d", needles, m.gram, size)
+		}
+		hashes := map[uint32]bool{}
+		for i := range 1000 {
+			hashes[m.hash(fmt.Appendf(nil, "%03d_TOKEN", i), 0)] = true
+		}
+		if len(hashes) < 950 {
+			t.Errorf("1000 grams of %d bytes have %d hashes", size, len(hashes))
+		}
+	}
+}
+
 func TestFormatPrintsNoNeedle(t *testing.T) {
 	m := newMatcher("topsecret")
 	for _, s := range []string{fmt.Sprint(m), fmt.Sprintf("%#v", m), fmt.Sprintf("%x", m)} {

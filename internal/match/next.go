@@ -25,10 +25,12 @@ func (m *Matcher) Next(text []byte, final bool) (h Hit, safe int, ok bool) {
 	p := m.stride - 1
 	// A probe at p tells of hits that begin up to reach bytes before it.
 	reach := m.lead + m.stride - 1
-	bitmap, stride := m.bitmap, m.stride
-	for last := len(text) - gram; p <= last; p += stride {
-		g := m.hash(text[p:])
-		if bitmap[g>>3]&(1<<(g&7)) == 0 {
+	for last := len(text) - m.gram; p <= last; p += m.stride {
+		if p = m.skip(text, p, min(last, len(text)-maxGram)); p > last {
+			break
+		}
+		g := m.hash(text, p)
+		if m.bitmap[g>>3]&(1<<(g&7)) == 0 { // in the last bytes
 			continue
 		}
 		if f.at(p, g); f.ok {
@@ -49,6 +51,20 @@ func (m *Matcher) Next(text []byte, final bool) (h Hit, safe int, ok bool) {
 		return Hit{}, len(text), false
 	}
 	return Hit{}, f.hold, false
+}
+
+// skip returns where, from p on and at last at the latest, some needle has the
+// gram of text, or the first place beyond. It calls nothing, and says what
+// capacity it needs, so that all is in registers.
+func (m *Matcher) skip(text []byte, p, last int) int {
+	bitmap, stride, mask, shift := m.bitmap, m.stride, first(m.gram), m.shift
+	for ; p <= last; p += stride {
+		g := hash(binary.LittleEndian.Uint64(text[p:p+maxGram:p+maxGram])&mask, shift)
+		if bitmap[g>>3]&(1<<(g&7)) != 0 {
+			break
+		}
+	}
+	return p
 }
 
 // A finding is what a search has come to.
@@ -89,7 +105,7 @@ func (f *finding) at(p int, g uint32) {
 func (f *finding) differs(x entry, p int) bool {
 	to := x.toMark()
 	at := p + to
-	return to != noMark && 0 <= at && at+gram <= len(f.text) && binary.LittleEndian.Uint32(f.text[at:]) != x.mark()
+	return to != noMark && 0 <= at && at+markSize <= len(f.text) && binary.LittleEndian.Uint32(f.text[at:]) != x.mark()
 }
 
 // compare returns how much of the beginning of text is needle id, 0 if it is
