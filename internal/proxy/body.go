@@ -23,6 +23,7 @@ type body struct {
 	out      io.Reader   // what goes up
 	trailer  http.Header // of the outgoing request; nil if there can be none
 	told     []*secret.Secret
+	due      []*secret.Secret // whose values will be in it
 	written  []*secret.Secret // on record as substituted
 	seal     *secret.Body     // nil: it has no markers
 	release  []func()

@@ -109,7 +109,15 @@ func (b *body) prepare(out *http.Request) error {
 		b.out = kept.Reader()
 		return nil
 	}
-	return b.stream(out, kept.Reader())
+	if err := b.stream(out, kept.Reader()); err != nil {
+		return err
+	}
+	for _, s := range b.due {
+		if err := b.record(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // source returns the bytes to work on: decoded, if they are to be rewritten,
@@ -147,13 +155,12 @@ func (b *body) stream(out *http.Request, src io.Reader) error {
 	}
 	name, value := seal.Field()
 	out.Header[name] = []string{value}
-	b.seal, b.out = seal, seal.Reader(b.rewritten(src, seal.Register))
+	b.seal, b.out = seal, seal.Reader(b.rewritten(src, seal.Register, b.record))
 	return nil
 }
 
 // measure reads all that is kept as it will be written, and returns its
-// length and whether a value will be in it. What is written is on record
-// after it.
+// length and whether a value will be in it. After it b.due is known.
 func (b *body) measure(kept *spool) (length int64, changed bool, err error) {
 	if !b.plan.swaps() {
 		return kept.size, false, nil // searched as it was read
@@ -162,7 +169,7 @@ func (b *body) measure(kept *spool) (length int64, changed bool, err error) {
 		changed = true
 		n, err := b.q.cfg.Store.EncodedLen(parts, enc)
 		return strings.Repeat("x", n), err
-	})
+	}, func(s *secret.Secret) error { b.due = append(b.due, s); return nil })
 	length, err = io.Copy(io.Discard, r)
 	return length, changed, err
 }

@@ -10,15 +10,16 @@ import (
 	"github.com/cutoutdev/cutout/internal/secret"
 )
 
-// rewritten returns src with what seal makes in the place of placeholders.
-func (b *body) rewritten(src io.Reader, seal func([]secret.Part, secret.Encoding) (string, error)) io.Reader {
+// rewritten returns src with what seal makes in the place of placeholders, of
+// which note is told.
+func (b *body) rewritten(src io.Reader, seal func([]secret.Part, secret.Encoding) (string, error), note func(*secret.Secret) error) io.Reader {
 	return b.q.rules.finder.Body(src, rewrite.Body{
 		ContentType: b.contentType(),
 		Swap:        b.plan.admits,
 		Seal:        seal,
 		Found: func(o rewrite.Occurrence, swapped bool) error {
 			if swapped {
-				return b.record(o.Secret)
+				return note(o.Secret)
 			}
 			return b.found(o.Secret)
 		},

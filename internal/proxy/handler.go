@@ -62,6 +62,10 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if no := q.record(); no != nil {
+		q.refuse(w, no)
+		return
+	}
 	q.forward(w, out)
 }
 
@@ -101,8 +105,7 @@ func (q *request) upstreamHost() string {
 	return hostPort(q.facts.ServerName, q.facts.Port)
 }
 
-// substitute replaces the placeholders of q.swap in out by markers. What is
-// to be written is on record before it can be.
+// substitute replaces the placeholders of q.swap in out by markers.
 func (q *request) substitute(out *http.Request) *refusal {
 	// A field that Connection names ends here, RFC 9110 §7.6.1.
 	q.swap = slices.DeleteFunc(q.swap, func(o rewrite.Occurrence) bool { return o.Field != "" && out.Header[o.Field] == nil })
@@ -128,6 +131,13 @@ func (q *request) substitute(out *http.Request) *refusal {
 	if err != nil {
 		return q.unsealed(err)
 	}
+	out.URL, _ = targetURL(out.URL.Scheme, out.URL.Host, target) // as well-formed as before
+	return nil
+}
+
+// record puts the substitutions in the head on record: before anything is
+// written, and after all that may still refuse the request.
+func (q *request) record() *refusal {
 	for i, o := range q.swap {
 		if slices.Contains(q.swap[:i], o) {
 			continue
@@ -138,7 +148,6 @@ func (q *request) substitute(out *http.Request) *refusal {
 			return refused(policy.AuditUnavailable)
 		}
 	}
-	out.URL, _ = targetURL(out.URL.Scheme, out.URL.Host, target) // as well-formed as before
 	return nil
 }
 
