@@ -70,7 +70,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestCorpus(t *testing.T) {
-	for i, p := range slices.Concat(sectionA, sectionHello, sectionName, sectionNetwork, sectionB, sectionC, sectionAnswer, sectionD, sectionPlace, sectionSplit, sectionSize, sectionOwn, sectionMessage, sectionRequest, sectionFlood, webSockets(), sectionPackets, sectionScope, sectionBody) {
+	for i, p := range slices.Concat(sectionA, sectionHello, sectionName, sectionNetwork, sectionB, sectionC, sectionAnswer, sectionD, sectionPlace, sectionSplit, sectionSize, sectionOwn, sectionMessage, sectionRequest, sectionFlood, webSockets(), sectionPackets, sectionScope, sectionBody, sectionChange) {
 		for j, protocol := range []string{"h1", "h2"} {
 			if p.only != "" && p.only != protocol {
 				continue

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ type Boundary struct {
 	Guest *netstacktest.Guest
 	Stack *netstack.Stack
 
-	set *secret.Set
+	set atomic.Pointer[secret.Set]
 }
 
 // Must returns v, which must have been made without an error.
@@ -102,20 +103,20 @@ func Start(t testing.TB, protocol string, change func(*Boundary)) *Boundary {
 	}
 	log := Must(audit.Create(filepath.Join(t.TempDir(), "audit.jsonl"), audit.Config{Notify: b.Events.Note}))
 	t.Cleanup(func() { log.Close() })
-	important := func(n hostname.Name) bool { return b.set.HasHost(n) }
+	important := func(n hostname.Name) bool { return b.set.Load().HasHost(n) }
 	b.Leafs = Must(ca.New(ca.Config{Allow: func(n hostname.Name) bool { return b.Config.Intercept == proxy.All || important(n) }}))
 	b.Pins = &pin.Table{Important: important}
 	b.Secret = b.NewSecret("API_KEY", Placeholder, Value, "good.test")
 	b.Secrets = []*secret.Secret{b.Secret}
 	b.Config = proxy.Config{
-		Secrets: func() *secret.Set { return b.set }, Store: b.Store, CA: b.Leafs, Pins: b.Pins,
+		Secrets: b.set.Load, Store: b.Store, CA: b.Leafs, Pins: b.Pins,
 		Audit: log, Network: &policy.Network{Local: func(netip.Addr) bool { return false }},
 		Dial: b.Routes.Dial, Roots: b.CA.Pool(),
 	}
 	if change != nil {
 		change(b)
 	}
-	b.set = Must(secret.NewSet(b.Secrets))
+	b.set.Store(Must(secret.NewSet(b.Secrets)))
 	b.Proxy = Must(proxy.New(b.Config))
 	b.plug()
 	return b
@@ -127,7 +128,7 @@ func (b *Boundary) plug() {
 	nowhere := Must(net.ListenPacket("udp", "127.0.0.1:0")) // all that is not TCP ends there
 	b.T.Cleanup(func() { nowhere.Close() })
 	datagrams := relay.New(relay.Config{
-		Network: b.Config.Network, Pins: b.Pins, Secret: func(n hostname.Name) bool { return b.set.HasHost(n) }, Audit: note,
+		Network: b.Config.Network, Pins: b.Pins, Secret: func(n hostname.Name) bool { return b.set.Load().HasHost(n) }, Audit: note,
 		Dial: func(_ policy.Protocol, dst netip.AddrPort) (relay.Socket, error) {
 			b.Routes.Note(dst)
 			return net.DialUDP("udp", nil, nowhere.LocalAddr().(*net.UDPAddr))
@@ -157,6 +158,20 @@ func (b *Boundary) plug() {
 	b.Stack = Must(netstack.New(cfg))
 	b.T.Cleanup(func() { b.Stack.Close() })
 	b.Plug(guest, cfg)
+}
+
+// Change puts s in the place of the secret of its name, as [proxy.Proxy.Settle]
+// describes, and returns when that may be acknowledged.
+func (b *Boundary) Change(s *secret.Secret, wait time.Duration) (aborted int, err error) {
+	next, err := b.set.Load().Next([]*secret.Secret{s})
+	if err == nil {
+		err = b.Proxy.Prepare(next)
+	}
+	if err != nil {
+		return 0, err
+	}
+	b.set.Store(next)
+	return b.Proxy.Settle(context.Background(), next, func(hostname.Name) bool { return true }, wait)
 }
 
 // NewSecret makes a secret with its value in the boundary's store.
