@@ -49,12 +49,12 @@ func newNotices(out *term.Output, secrets []secret.Secret) *notices {
 func (n *notices) observe(e audit.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	switch e.Event {
-	case audit.Spliced:
+	switch {
+	case e.Event == audit.Spliced && e.Reason == policy.None:
 		if len(n.spliced) < maxSpliced {
 			n.spliced[e.Host] = true
 		}
-	case audit.Refused, audit.Denied, audit.Aborted:
+	case e.Event == audit.Spliced, e.Event == audit.Refused, e.Event == audit.Denied, e.Event == audit.Aborted:
 		kind := notice{e.Event, e.Reason, e.Secret}
 		if n.seen[kind] || len(n.seen) >= maxNotices {
 			return

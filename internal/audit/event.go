@@ -24,7 +24,7 @@ const (
 	Limited     = "limited"     // a limit was reached: something waited or was turned away
 	Resolved    = "resolved"    // a name was answered
 	Aborted     = "aborted"     // a message was left visibly incomplete
-	Spliced     = "spliced"     // a TLS connection passed unopened
+	Spliced     = "spliced"     // a connection passed unopened
 	Lifecycle   = "lifecycle"   // the sandbox started, stopped or failed
 )
 

@@ -130,6 +130,7 @@ func (f *flow) serve(up net.Conn) {
 	case hello.HTTP:
 		f.servePlain(first, up)
 	default:
+		f.guest = &socksGuest{Conn: f.guest, tell: f.tunnelled}
 		f.splice(up)
 	}
 }

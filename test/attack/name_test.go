@@ -3,6 +3,7 @@ package attack
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -254,11 +255,18 @@ func tunnels() []probe {
 			return b.request(conn, "GET", "/echo", "good.test", "Authorization", bearer)
 		}
 	}
+	passes := want{status: []int{200}, carried: true}
 	return []probe{
-		{entry: "A15", name: "SOCKS5 through a proxy of the guest's", want: want{status: []int{200}, carried: true}, run: socks("\x05\x01\x00\x05\x01\x00\x03\x09good.test\x01\xbb", 3, 16)},
-		{entry: "A15", name: "SOCKS4a through a proxy of the guest's", want: want{status: []int{200}, carried: true}, run: socks("\x04\x01\x01\xbb\x00\x00\x00\x01\x00good.test\x00", 19)},
+		{entry: "A15", name: "SOCKS5 through a proxy of the guest's", want: passes, check: toldTunnelled, run: socks("\x05\x01\x00\x05\x01\x00\x03\x09good.test\x01\xbb", 3, 16)},
+		{entry: "A15", name: "SOCKS5 with a password", want: passes, check: toldTunnelled, run: socks("\x05\x01\x02\x01\x02me\x03own\x05\x01\x00\x03\x09good.test\x01\xbb", 3, 8, 16)},
 		{
-			entry: "A15", name: "an absolute target through a proxy of the guest's", only: "h1", want: forbidden(policy.Tunnelled),
+			entry: "A15", name: "SOCKS5 to an address of good.test", want: passes, check: toldTunnelled,
+			change: func(b *boundary) { b.Pins.Add("good.test", goodAddr, time.Hour) },
+			run:    socks("\x05\x01\x00\x05\x01\x00\x01\x5d\xb8\xd8\x22\x01\xbb", 3, 10),
+		},
+		{entry: "A15", name: "SOCKS4a through a proxy of the guest's", want: passes, check: toldTunnelled, run: socks("\x04\x01\x01\xbb\x00\x00\x00\x01\x00good.test\x00", 19)},
+		{
+			entry: "A15", name: "an absolute target through the guest's proxy", only: "h1", want: forbidden(policy.Tunnelled),
 			run: func(b *boundary) outcome {
 				b.proxied(func(net.Conn) bool { return true })
 				c, err := b.Dial(target{Addr: evilAddr, Port: 3128})
@@ -278,6 +286,15 @@ func tunnels() []probe {
 			run: bytesToGood("CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test:443\r\n" + authLine + "\r\n"), check: nothingSent,
 		},
 	}
+}
+
+// toldTunnelled checks that what passes through a proxy of the guest's is on
+// record.
+func toldTunnelled(b *boundary) error {
+	if !b.Recorded(policy.Tunnelled) {
+		return errors.New("no event says tunnelled")
+	}
+	return nil
 }
 
 // proxied puts a proxy to good.test at port 3128 of evil.test's address,

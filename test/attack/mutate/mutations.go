@@ -66,4 +66,9 @@ var mutations = []mutation{
 	{"claims of a token", "secret/webtoken.go", "if !contained(keep, name) || !harmless(value) {", "if !harmless(value) {", "D6"},
 	{"time to live", "netstack/filter.go", "if ip.TTL() == 0 {", "if false {", "E2"},
 	{"options of IP", "netstack/filter.go", "if ip.HeaderLength() > header.IPv4MinimumSize {", "if false {", "E2"},
+	{"whom a SOCKS proxy is asked for", "proxy/flow.go", "f.guest = &socksGuest{Conn: f.guest, tell: f.tunnelled}", "", "A15"},
+	{"request for a proxy", "policy/decide.go", "case !f.Direct:", "case false:", "A15"},
+	{"requests under way in a change", "proxy/use.go", "if u.rules.set != set && (", "if false && (", "D9"},
+	{"end of those that take too long", "proxy/use.go", "if u.abandon() {", "if u == nil {", "D9"},
+	{"secrets of the moment", "proxy/rules.go", "r.set == set {\n\t\treturn r\n\t}\n\tp.rulesMu", "r.set != nil {\n\t\treturn r\n\t}\n\tp.rulesMu", "D9"},
 }
