@@ -36,13 +36,13 @@ func SOCKSTarget(said []byte) (host string, err error) {
 }
 
 func socks5(s cryptobyte.String) (string, error) {
-	var text cryptobyte.String
+	var text, password cryptobyte.String
 	var version, kind uint8
 	if !s.ReadUint8LengthPrefixed(&text) || !s.ReadUint8(&version) {
 		return "", io.ErrUnexpectedEOF
 	}
 	if version == 1 { // a user and a password come first
-		if !s.ReadUint8LengthPrefixed(&text) || !s.ReadUint8LengthPrefixed(&text) || !s.ReadUint8(&version) {
+		if !s.ReadUint8LengthPrefixed(&text) || !s.ReadUint8LengthPrefixed(&password) || !s.ReadUint8(&version) {
 			return "", io.ErrUnexpectedEOF
 		}
 	}
