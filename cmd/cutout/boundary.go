@@ -25,6 +25,8 @@ func bindBoundary(cmd *cobra.Command, b *config.Boundary) {
 	f.Var(listFlag{&b.Bypass, "PATTERN"}, "tls-bypass", "never open TLS connections to matching hosts")
 	f.Var(listFlag{&b.UpstreamCAs, "FILE"}, "tls-upstream-ca-cert", "trust the certificates in this PEM file too")
 	f.Var(listFlag{&b.UpstreamCAFor, "HOST=FILE"}, "tls-upstream-ca-cert-for", "trust the certificates in this PEM file for HOST only")
+	f.Var(textFlag{&b.Audit, "MODE"}, "audit", "when the audit log cannot be written: strict (default) stops writing values; dangerous: best-effort")
+	cmd.RegisterFlagCompletionFunc("audit", cobra.FixedCompletions([]string{"strict", "best-effort"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("net-rate", cobra.FixedCompletions([]string{"in:", "out:", "off"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	cmd.RegisterFlagCompletionFunc("egress-proxy", cobra.FixedCompletions([]string{"http://", "https://", "socks5://", config.NoProxy}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	cmd.RegisterFlagCompletionFunc("tls-intercept", cobra.FixedCompletions([]string{"auto", "all", "off"}, cobra.ShellCompDirectiveNoFileComp))

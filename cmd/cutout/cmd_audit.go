@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,8 +18,17 @@ import (
 	"github.com/cutoutdev/cutout/internal/term"
 )
 
+// An auditView is what of a log is shown.
+type auditView struct {
+	follow, json bool
+	since        string
+	events       []string
+
+	from time.Time // of since
+}
+
 func (a *app) auditCommand() *cobra.Command {
-	var follow, asJSON bool
+	var v auditView
 	cmd := &cobra.Command{
 		Use:   "audit [ID|latest]",
 		Short: "Show what the boundary did",
@@ -34,24 +41,69 @@ Exit status: 0, 1 when there is no such sandbox, 2 when the command line is
 wrong.`, state.KeepLogs),
 		Example: `  cutout audit
   cutout audit -f latest
+  cutout audit --since 10m --event refused,denied
   cutout audit --json 3f2a | jq 'select(.event == "refused")'`,
-		Args: usage(cobra.MaximumNArgs(1)),
-		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return completeSandboxes(), cobra.ShellCompDirectiveNoFileComp
-		},
+		Args:              usage(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: completeSandboxArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			name := "latest"
-			if len(args) > 0 {
-				name = args[0]
-			}
 			ctx, stop := interruptible(cmd)
 			defer stop()
-			return a.audit(ctx, name, follow, asJSON)
+			return a.audit(ctx, nameOrLatest(args), v)
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on printing until the sandbox ends")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the log's lines as they are, one JSON object each")
+	f := cmd.Flags()
+	f.BoolVarP(&v.follow, "follow", "f", false, "go on printing until the sandbox ends")
+	f.Var(textFlag{&v.since, "TIME"}, "since", "only what is not older: 10m, or 2026-01-02T15:04:05Z")
+	f.StringSliceVar(&v.events, "event", nil, "only events of these kinds, such as refused,denied")
+	f.BoolVar(&v.json, "json", false, "print the log's lines as they are, one JSON object each")
+	cmd.RegisterFlagCompletionFunc("event", cobra.FixedCompletions(audit.Kinds, cobra.ShellCompDirectiveNoFileComp))
+	cmd.AddCommand(a.auditVerifyCommand())
 	return cmd
+}
+
+func nameOrLatest(args []string) string {
+	if len(args) == 0 {
+		return "latest"
+	}
+	return args[0]
+}
+
+func completeSandboxArgs(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return completeSandboxes(), cobra.ShellCompDirectiveNoFileComp
+}
+
+// check parses what the flags say.
+func (v *auditView) check() error {
+	for _, e := range v.events {
+		if !slices.Contains(audit.Kinds, e) {
+			err := usageError{fmt.Errorf("--event: there is no kind of event %q", e)}
+			return term.WithHint(err, "the kinds are %s", strings.Join(audit.Kinds, ", "))
+		}
+	}
+	if v.since == "" {
+		return nil
+	}
+	if ago, err := time.ParseDuration(v.since); err == nil && ago >= 0 {
+		v.from = time.Now().Add(-ago)
+		return nil
+	}
+	var err error
+	if v.from, err = time.Parse(time.RFC3339, v.since); err != nil {
+		return term.WithHint(usageError{errors.New("--since is neither a duration nor a time")}, "write 10m, or 2026-01-02T15:04:05Z")
+	}
+	return nil
+}
+
+// shows reports whether a line is of those that are shown.
+func (v *auditView) shows(line []byte) bool {
+	if v.from.IsZero() && len(v.events) == 0 {
+		return true
+	}
+	var e audit.Event
+	if json.Unmarshal(line, &e) != nil {
+		return true // in doubt
+	}
+	return !e.Time.Before(v.from) && (len(v.events) == 0 || slices.Contains(v.events, e.Event))
 }
 
 func completeSandboxes() []string {
@@ -70,30 +122,21 @@ func completeSandboxes() []string {
 	return names
 }
 
-func (a *app) audit(ctx context.Context, name string, follow, asJSON bool) error {
-	home, err := state.Default()
+func (a *app) audit(ctx context.Context, name string, v auditView) error {
+	if err := v.check(); err != nil {
+		return err
+	}
+	home, id, lines, err := openAudit(name)
 	if err != nil {
 		return err
 	}
-	entry, err := findSandbox(home, name)
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(filepath.Join(home.Sandbox(entry.ID), "audit.jsonl"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("open audit log: sandbox %s has none yet", entry.ID)
-	}
-	if err != nil {
-		return fmt.Errorf("open audit log: %w", err)
-	}
-	defer f.Close()
-	lines := &lineReader{r: bufio.NewReader(f)}
+	defer lines.Close()
 	for {
-		ended := !home.Running(entry.ID) // before reading: what is read afterwards is complete
-		if err := a.printEvents(lines, asJSON); err != nil {
+		ended := !home.Running(id) // before reading: what is read afterwards is complete
+		if err := a.printEvents(lines, v); err != nil {
 			return err
 		}
-		if !follow || ended {
+		if !v.follow || ended {
 			return nil
 		}
 		select {
@@ -102,6 +145,22 @@ func (a *app) audit(ctx context.Context, name string, follow, asJSON bool) error
 		case <-time.After(followEvery):
 		}
 	}
+}
+
+func openAudit(name string) (state.Home, string, *audit.Reader, error) {
+	home, err := state.Default()
+	if err != nil {
+		return home, "", nil, err
+	}
+	entry, err := findSandbox(home, name)
+	if err != nil {
+		return home, "", nil, err
+	}
+	lines, err := audit.Open(home.AuditLog(entry.ID))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("open audit log: sandbox %s has none yet", entry.ID)
+	}
+	return home, entry.ID, lines, err
 }
 
 // followEvery is how often -f looks for more: soon enough for a person.
@@ -120,43 +179,27 @@ func sandboxesHint(home state.Home) string {
 }
 
 // printEvents prints the whole lines that there are.
-func (a *app) printEvents(lines *lineReader, asJSON bool) error {
+func (a *app) printEvents(lines *audit.Reader, v auditView) error {
 	for {
-		line, err := lines.next()
+		line, err := lines.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("read audit log: %w", err)
+			return err
 		}
-		if asJSON {
+		if !v.shows(line) {
+			continue
+		}
+		if v.json {
 			_, err = fmt.Fprintf(a.stdout, "%s\n", line)
 		} else {
-			_, err = fmt.Fprintln(a.stdout, eventLine(line))
+			_, err = fmt.Fprintln(a.stdout, eventLine(string(line)))
 		}
 		if err != nil {
 			return err
 		}
 	}
-}
-
-// A lineReader reads whole lines of a file that may still grow.
-type lineReader struct {
-	r       *bufio.Reader
-	partial []byte
-}
-
-// next returns the next line without its end, or io.EOF if it is not whole
-// yet.
-func (l *lineReader) next() (string, error) {
-	more, err := l.r.ReadBytes('\n')
-	l.partial = append(l.partial, more...)
-	if err != nil {
-		return "", err
-	}
-	line := string(l.partial[:len(l.partial)-1])
-	l.partial = l.partial[:0]
-	return line, nil
 }
 
 // eventLine writes one event for people. Everything in it may have been

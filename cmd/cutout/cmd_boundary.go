@@ -249,6 +249,7 @@ func (a *app) plugIn(ctx context.Context, relay *relay, home state.Home, p plug,
 		}
 		if !r.options.Quiet {
 			notices.end()
+			a.tellLogEnd(sandbox, r.spec)
 		}
 		err = errors.Join(err, place.End())
 	}()

@@ -50,6 +50,7 @@ func (a *app) runSandbox(ctx context.Context, relay *relay, home state.Home, r s
 		}
 		if !r.options.Quiet {
 			notices.end()
+			a.tellLogEnd(sandbox, r.spec)
 		}
 		err = errors.Join(err, place.End())
 	}()
@@ -97,6 +98,13 @@ func (a *app) tell(m keeper.Message, quiet bool) {
 		a.out.Progress(m.Progress.Stage, m.Progress.Done, m.Progress.Total)
 	case m.Notice != "":
 		a.out.Printf("cutout: %s", term.Escape(m.Notice))
+	}
+}
+
+// tellLogEnd prints what proves the audit log of a sandbox with secrets.
+func (a *app) tellLogEnd(sandbox *keeper.Sandbox, spec keeper.Spec) {
+	if end := sandbox.LogEnd(); end != nil && len(spec.Secrets) > 0 {
+		a.out.Printf("cutout: audit log %s: %d lines, head %s", spec.ID, end.Lines, end.Head)
 	}
 }
 

@@ -18,11 +18,11 @@ const (
 	maxHeld   = 128              // different events held; more are told as one of their kind
 )
 
-// coalesced reports whether e is of those that are bounded: nothing was
-// substituted, and no request refused.
+// coalesced reports whether e is of those that are bounded: all but what became
+// of values, and of the sandbox.
 func (e *Event) coalesced() bool {
 	switch e.Event {
-	case Denied, Admitted, Limited, Resolved, Spliced:
+	case Refused, Carried, Denied, Admitted, Limited, Resolved, Spliced:
 		return true
 	}
 	return false

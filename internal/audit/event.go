@@ -1,6 +1,6 @@
 // Package audit records what the boundary did: one JSON line per event,
-// chained by a keyed hash so that a line cannot be changed or removed
-// without notice.
+// chained by a hash so that a line cannot be changed or removed without
+// notice ([Verify]).
 //
 // An event never holds a value: it is made from the guest's bytes, before
 // substitution. Text that the guest chose is escaped by the JSON encoding
@@ -28,6 +28,9 @@ const (
 	Lifecycle   = "lifecycle"   // the sandbox started, stopped or failed
 )
 
+// Kinds are all of them.
+var Kinds = []string{Substituted, Refused, Carried, Scrubbed, Denied, Admitted, Limited, Resolved, Aborted, Spliced, Lifecycle}
+
 // An Event is one line of the log. Empty fields are left out.
 type Event struct {
 	Time    time.Time     `json:"time"`
@@ -43,4 +46,6 @@ type Event struct {
 	Rule    string        `json:"rule,omitempty"`   // of the network, that decided
 	Detail  string        `json:"detail,omitempty"` // one clause for people
 	Count   int           `json:"count,omitempty"`  // equal events in this line; 0 = 1
+
+	Previous string `json:"previous,omitempty"` // chain value of the last of Count lines in earlier files, in a file's first line
 }

@@ -1,11 +1,8 @@
 package audit
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -20,13 +17,17 @@ type Config struct {
 	// the log's lock being given up: it must be quick and must not append.
 	Notify func(Event)
 
-	// MaxBytes is how large the log may grow; 0 = 256 MiB, over a million
-	// events. A full log fails as a full disk does.
+	// MaxBytes is how large a file may grow before the log goes on in another;
+	// 0 = 64 MiB, some 300,000 events.
 	MaxBytes int64
+
+	// BestEffort has Append succeed though nothing can be written. What is
+	// lost is counted, and told when it can be.
+	BestEffort bool
 }
 
 const (
-	defaultMaxBytes = 256 << 20
+	defaultMaxBytes = 64 << 20
 	// maxText bounds each text that a guest can choose; JSON makes up to six
 	// bytes of one, and an event must fit into 64 KiB.
 	maxText = 1 << 10
@@ -35,34 +36,38 @@ const (
 // A Log is the audit log of one sandbox. Its methods may be called from
 // several goroutines.
 type Log struct {
-	cfg Config
+	cfg  Config
+	path string
 
 	mu     sync.Mutex
 	file   *os.File // nil once closed
-	size   int64
-	key    [32]byte // of the chain; dies with the keeper
+	size   int64    // of file
+	lines  int      // of all files, those that are gone too
 	head   [sha256.Size]byte
+	lost   int   // events, under BestEffort
 	failed error // the first failure to write; final
 	bounds coalescer
 }
 
 // Create opens a new log at path, which must not exist, mode 0600.
 func Create(path string, cfg Config) (*Log, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	f, err := createFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("create audit log: %w", err)
 	}
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = defaultMaxBytes
 	}
-	l := &Log{cfg: cfg, file: f}
-	rand.Read(l.key[:])
-	return l, nil
+	return &Log{cfg: cfg, path: path, file: f}, nil
+}
+
+func createFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 }
 
 // Append writes e, or counts it if many like it were just written. Once a
-// write has failed every later one fails too: the caller must then stop
-// substituting.
+// write has failed every later one fails too, unless it is best effort: the
+// caller must then stop substituting.
 func (l *Log) Append(e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -102,31 +107,49 @@ func (l *Log) release() {
 
 // write adds a line. l.mu is held.
 func (l *Log) write(e Event) error {
-	body, err := json.Marshal(e)
-	if err != nil {
-		return fmt.Errorf("encode audit event: %w", err)
+	if l.lost > 0 {
+		lost := Event{Time: e.Time, Event: Lifecycle, Detail: "lost: events that could not be written", Count: l.lost}
+		if l.add(lost) != nil {
+			l.lost += max(e.Count, 1)
+			return nil
+		}
+		l.lost = 0
 	}
-	mac := hmac.New(sha256.New, l.key[:])
-	mac.Write(l.head[:])
-	mac.Write(body)
-	mac.Sum(l.head[:0])
-
-	// The chain value goes in as the last member, so that the line without
-	// it is byte for byte what was hashed.
-	out := append(body[:len(body)-1], `,"chain":"`...)
-	out = hex.AppendEncode(out, l.head[:])
-	out = append(out, "\"}\n"...)
-	if l.size += int64(len(out)); l.cfg.MaxBytes > 0 && l.size > l.cfg.MaxBytes {
-		l.failed = errors.New("the audit log is full")
-		return l.failed
-	}
-	if _, err := l.file.Write(out); err != nil {
+	switch err := l.add(e); {
+	case err == nil:
+	case l.cfg.BestEffort:
+		l.lost += max(e.Count, 1)
+		return nil
+	default:
 		l.failed = fmt.Errorf("write audit log: %w", err)
 		return l.failed
 	}
 	if l.cfg.Notify != nil {
 		l.cfg.Notify(e)
 	}
+	return nil
+}
+
+// add writes one line, in another file if this one is full. It is there as a
+// whole or not at all.
+func (l *Log) add(e Event) error {
+	line, head, err := chained(l.head, e)
+	if err != nil {
+		return err
+	}
+	if l.cfg.MaxBytes > 0 && l.size > 0 && l.size+int64(len(line)) > l.cfg.MaxBytes {
+		if err := l.rotate(e.Time); err != nil {
+			return err
+		}
+		if line, head, err = chained(l.head, e); err != nil {
+			return err
+		}
+	}
+	if _, err := l.file.Write(line); err != nil {
+		l.file.Truncate(l.size) // what was written of it
+		return err
+	}
+	l.size, l.head, l.lines = l.size+int64(len(line)), head, l.lines+1
 	return nil
 }
 
@@ -150,6 +173,13 @@ func (l *Log) Head() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return hex.EncodeToString(l.head[:])
+}
+
+// Lines returns how many lines were written.
+func (l *Log) Lines() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines
 }
 
 // Close ends the log. Later appends fail.

@@ -1,15 +1,9 @@
 package audit
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -27,7 +21,7 @@ func TestChain(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for range 25 {
-				if err := l.Append(Event{Event: Refused, Reason: policy.NotPinned, Host: "a\x1b[31m.test\n"}); err != nil {
+				if err := l.Append(Event{Event: Scrubbed, Reason: policy.NotPinned, Host: "a\x1b[31m.test\n"}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -44,34 +38,10 @@ func TestChain(t *testing.T) {
 	if bytes.ContainsRune(data, 0x1b) {
 		t.Error("an escape sequence of the guest stands raw in the log")
 	}
-	if got := verify(t, data, l.key); got != l.Head() {
-		t.Errorf("chain ends in %s, the log says %s", got, l.Head())
+	report, err := Verify(path)
+	if err != nil || report.Head != l.Head() || report.Lines != 200 || report.Ended || report.Before != 0 {
+		t.Errorf("got %+v, %v", report, err)
 	}
-	cut := bytes.Replace(data, []byte("not_pinned"), []byte("plain_http"), 1)
-	if got := verify(t, cut, l.key); got == l.Head() {
-		t.Error("a changed line is not noticed")
-	}
-}
-
-// verify computes the chain anew from the lines' bytes.
-func verify(t *testing.T, data []byte, key [32]byte) string {
-	t.Helper()
-	var head [sha256.Size]byte
-	for sc := bufio.NewScanner(bytes.NewReader(data)); sc.Scan(); {
-		var e map[string]any
-		if err := json.Unmarshal(sc.Bytes(), &e); err != nil {
-			t.Fatalf("line %q: %v", sc.Text(), err)
-		}
-		body, _, ok := strings.Cut(sc.Text(), `,"chain":"`)
-		if !ok {
-			t.Fatalf("line %q has no chain", sc.Text())
-		}
-		mac := hmac.New(sha256.New, key[:])
-		mac.Write(head[:])
-		mac.Write([]byte(body + "}"))
-		mac.Sum(head[:0])
-	}
-	return hex.EncodeToString(head[:])
 }
 
 func TestFailureIsFinal(t *testing.T) {

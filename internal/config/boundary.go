@@ -26,6 +26,7 @@ type Boundary struct {
 	Bypass        []string
 	UpstreamCAs   []string
 	UpstreamCAFor []string
+	Audit         string // "" or best-effort
 
 	Args []string // the command
 	Also []Text   // what the user wrote besides: searched for values before anything is parsed
@@ -52,7 +53,7 @@ func (b Boundary) build(ctx context.Context, values Values, texts []Text, more .
 	if held := values.Check(ctx, texts); held != nil {
 		err = held
 	}
-	for _, step := range append(append([]func(*keeper.Spec) error{b.apply}, more...), b.network) {
+	for _, step := range append(append([]func(*keeper.Spec) error{b.apply}, more...), b.network, b.audit) {
 		if err == nil {
 			err = step(&spec)
 		}
@@ -64,6 +65,17 @@ func (b Boundary) build(ctx context.Context, values Values, texts []Text, more .
 		return keeper.Spec{}, err
 	}
 	return spec, nil
+}
+
+func (b Boundary) audit(spec *keeper.Spec) error {
+	switch b.Audit {
+	case "", "strict":
+	case "best-effort":
+		spec.AuditBestEffort = true
+	default:
+		return hinted("--audit: unknown mode", "write --audit strict, which is the default, or --audit best-effort")
+	}
+	return nil
 }
 
 func (b Boundary) network(spec *keeper.Spec) error {
@@ -139,7 +151,7 @@ func (b Boundary) tls(spec *keeper.Spec) error {
 
 // texts lists all that the user wrote.
 func (b Boundary) texts() []Text {
-	texts := append(slices.Concat(b.Rules.texts(), b.Network.texts(), b.Egress.texts()), Text{Where: "--tls-intercept", Text: b.Intercept})
+	texts := append(slices.Concat(b.Rules.texts(), b.Network.texts(), b.Egress.texts()), Text{Where: "--tls-intercept", Text: b.Intercept}, Text{Where: "--audit", Text: b.Audit})
 	for i, arg := range b.Args {
 		where := "the command"
 		if i > 0 {

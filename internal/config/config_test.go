@@ -133,6 +133,7 @@ func TestBuild(t *testing.T) {
 		"writable":          {Volumes: []string{"/tmp:/tmp"}},
 		"no such file":      {Volumes: []string{"/does/not/exist:/x:ro"}},
 		"unknown --tls-":    {Boundary: Boundary{Intercept: "some"}},
+		"--audit: unknown":  {Boundary: Boundary{Audit: "off"}},
 		"invalid --connect": {Boundary: Boundary{ConnectTo: []string{"a.example=127.0.0.1:1"}}},
 		"invalid --dns-":    {Boundary: Boundary{Nameservers: []string{"resolver"}}},
 		"unknown action":    {Boundary: Boundary{Rules: Rules{OnViolation: []string{"explode"}}}},

@@ -50,6 +50,7 @@ type File struct {
 	Bypass            list  `yaml:"tls-bypass" doc:"hosts to which TLS connections are never opened"`
 	UpstreamCAs       list  `yaml:"tls-upstream-ca-cert" doc:"PEM files with certificates that are trusted too"`
 	UpstreamCAFor     list  `yaml:"tls-upstream-ca-cert-for" doc:"HOST=FILE: the same for one host"`
+	Audit             text  `yaml:"audit" doc:"strict, or, dangerous, best-effort: write values also when the audit log cannot be"`
 	NoSnapshot        *bool `yaml:"no-snapshot" doc:"boot the machine, where it could start from one that has booted before"`
 	WeakCage          *bool `yaml:"weak-cage" doc:"dangerous: start even where QEMU cannot be confined"`
 }
@@ -101,6 +102,7 @@ func (f File) Merge(r *Run, given func(flag string) bool) {
 	}{
 		"workdir": {&r.Dir, f.Workdir}, "user": {&r.User, f.User}, "memory": {&r.Memory, f.Memory}, "tls-intercept": {&r.Intercept, f.Intercept},
 		"egress-proxy": {&r.Egress.Proxy, f.EgressProxy}, "egress-proxy-auth": {&r.Egress.Auth, f.EgressAuth},
+		"audit": {&r.Audit, f.Audit},
 	} {
 		if !given(flag) {
 			*set.to = cmp.Or(string(set.from), *set.to)

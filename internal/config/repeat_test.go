@@ -19,6 +19,7 @@ func TestErrorsDoNotRepeatValues(t *testing.T) {
 		"--connect-to port":           {Boundary: Boundary{ConnectTo: []string{"a.example:443=" + value}}},
 		"--dns-nameserver":            {Boundary: Boundary{Nameservers: []string{value}}},
 		"--tls-intercept":             {Boundary: Boundary{Intercept: value}},
+		"--audit":                     {Boundary: Boundary{Audit: value}},
 		"--tls-bypass":                {Boundary: Boundary{Bypass: []string{value}}},
 		"--tls-upstream-ca-cert":      {Boundary: Boundary{UpstreamCAs: []string{value}}},
 		"--tls-upstream-ca-cert-for":  {Boundary: Boundary{UpstreamCAFor: []string{value}}},

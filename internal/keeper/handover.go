@@ -39,6 +39,13 @@ type Message struct {
 	Workload *Workload    `json:"workload,omitempty"` // before Ready, if there is no machine
 	Event    *audit.Event `json:"event,omitempty"`    // refusals and the like, if there is no machine
 	Ended    string       `json:"ended,omitempty"`    // the sandbox was ended, and why
+	Log      *LogEnd      `json:"log,omitempty"`      // the last message: nothing more is recorded
+}
+
+// A LogEnd is where an audit log ended.
+type LogEnd struct {
+	Lines int    `json:"lines"`
+	Head  string `json:"head"` // chain value of the last line, which proves all of them
 }
 
 // Progress is a stage of something slow; Total is 0 where it is not known.

@@ -55,7 +55,7 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	if err != nil {
 		return err
 	}
-	s.log, err = audit.Create(filepath.Join(s.spec.Dirs.State, auditName), audit.Config{Notify: s.events.tell})
+	s.log, err = audit.Create(filepath.Join(s.spec.Dirs.State, auditName), audit.Config{Notify: s.events.tell, BestEffort: s.spec.AuditBestEffort})
 	if err != nil {
 		return err
 	}
@@ -188,8 +188,9 @@ func (s *sandbox) close() {
 		s.ingress.Close()
 	}
 	if s.log != nil {
-		s.record("ended", "")
+		s.log.Append(audit.Event{Event: audit.Lifecycle, Detail: audit.Ended})
 		s.log.Close()
+		s.tell.send(Message{Log: &LogEnd{Lines: s.log.Lines(), Head: s.log.Head()}})
 	}
 	for _, f := range s.files {
 		f.Close()

@@ -25,6 +25,8 @@ type Spec struct {
 	Secrets     []secret.Secret  `json:"secrets"` // without values
 	OnViolation secret.Violation `json:"on_violation"`
 	Scrub       []ScrubRule      `json:"scrub,omitempty"` // the last that matches wins
+
+	AuditBestEffort bool `json:"audit_best_effort,omitempty"` // values are written also when the audit log cannot be
 }
 
 // Dirs are the sandbox's directories; the CLI has made both, mode 0700.

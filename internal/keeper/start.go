@@ -26,6 +26,7 @@ type Sandbox struct {
 
 	done  chan struct{} // the keeper has exited
 	ended string        // why, once done is closed
+	audit *LogEnd       // once done is closed; nil if it was killed
 }
 
 // Start starts a keeper for spec, which reads the values of its secrets from
@@ -98,6 +99,8 @@ func (s *Sandbox) handOver(ctx context.Context, spec Spec, tell func(Message)) e
 				answer(nil)
 			case m.Ended != "":
 				s.ended = m.Ended
+			case m.Log != nil:
+				s.audit = m.Log
 			case tell != nil:
 				tell(m)
 			}
@@ -146,6 +149,10 @@ func (s *Sandbox) End() string {
 	s.conn.Close()
 	return s.ended
 }
+
+// LogEnd returns where the audit log ended, nil if nobody knows. It is called
+// after End.
+func (s *Sandbox) LogEnd() *LogEnd { return s.audit }
 
 // Done is closed when the keeper has exited.
 func (s *Sandbox) Done() <-chan struct{} { return s.done }

@@ -52,6 +52,9 @@ func (s Spec) Warnings() []string {
 			warn("what %s reaches the guest also where it cannot be searched for values", where)
 		}
 	}
+	if s.AuditBestEffort && len(s.Secrets) > 0 {
+		warn("values are written also when the audit log cannot be")
+	}
 	return out
 }
 

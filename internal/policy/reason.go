@@ -80,7 +80,7 @@ var reasons = map[Reason]reasonText{
 	Tunnelled:          {"the request runs through a proxy of the guest's, where nobody can say whom it reaches", "connect directly"},
 	SourceUnavailable:  {"the value has expired and could not be refreshed", "cutout audit ID says why; read it anew with cutout modify ID --secret NAME=SOURCE@HOST"},
 	SecretRemoved:      {"the secret was taken from the sandbox", "give it back with cutout modify ID --secret NAME@HOST"},
-	AuditUnavailable:   {"the audit log cannot be written", "free space in the state directory"},
+	AuditUnavailable:   {"the audit log cannot be written", "free space in the state directory, and start the sandbox again"},
 }
 
 // Reasons returns every reason but None, in no particular order.

@@ -27,6 +27,9 @@ type Sandbox struct {
 // AuditLog is the path of the sandbox's audit log.
 func (s *Sandbox) AuditLog() string { return filepath.Join(s.Dir, auditName) }
 
+// AuditLog is the path of the audit log of the sandbox id.
+func (h Home) AuditLog(id string) string { return filepath.Join(h.Sandbox(id), auditName) }
+
 // Console is the path of what the guest's kernel printed.
 func (s *Sandbox) Console() string { return filepath.Join(s.Dir, consoleName) }
 
