@@ -31,6 +31,8 @@ nothing.
   --hosts NAME=HOST,… leaves a secret some of its hosts. It cannot add one: what
     widens where a value may go takes --secret, so that nobody can send a value
     that he does not hold.
+  --exclusive NAME and --on-violation NAME=ACTION make its rules stricter. With
+    --secret for NAME they may also be laxer: --exclusive NAME=off.
   --secret-rm NAME removes a secret. Its placeholder is then refused.
 
 The new rules hold from the next request on, on open connections too. Modify
@@ -64,6 +66,8 @@ command line is wrong.`,
 	f.Var(listFlag{&m.Surfaces, "NAME=LIST"}, "surface", "where in a request the value may go")
 	f.Var(listFlag{&m.Scopes, "NAME='METHOD PATH'"}, "scope", "which requests may carry the value")
 	f.Var(listFlag{&m.Hosts, "NAME=HOST[:PORT],..."}, "hosts", "leave NAME these of its hosts")
+	f.Var(listFlag{&m.Exclusive, "NAME[=off]"}, "exclusive", "refuse requests to the secret's hosts that carry another credential")
+	f.Var(listFlag{&m.OnViolation, "NAME=ACTION"}, "on-violation", "what to do with a placeholder that may not be swapped")
 	f.Var(listFlag{&m.Remove, "NAME"}, "secret-rm", "remove NAME")
 	f.DurationVar(&m.Drain, "drain", keeper.DefaultDrain, "how long requests with a replaced value are waited for")
 	f.BoolVar(&m.DryRun, "dry-run", false, "check and say what would be done")

@@ -19,14 +19,50 @@ type Change struct {
 	Set    []secret.Secret `json:"set,omitempty"` // added or replaced; their values follow. What they leave open stays
 	Narrow []Narrowing     `json:"narrow,omitempty"`
 	Remove []string        `json:"remove,omitempty"`
+	Share  []string        `json:"share,omitempty"`   // of Set: not exclusive any more
 	Drain  time.Duration   `json:"drain,omitempty"`   // how long requests with a replaced value are waited for; 0 = DefaultDrain
 	DryRun bool            `json:"dry_run,omitempty"` // check only; no value follows
 }
 
-// A Narrowing leaves a secret some of its hosts.
+// A Narrowing leaves a secret some of its hosts, or makes its rules stricter.
 type Narrowing struct {
-	Name  string        `json:"name"`
-	Hosts []secret.Host `json:"hosts"`
+	Name        string            `json:"name"`
+	Hosts       []secret.Host     `json:"hosts,omitempty"` // none = all of them
+	Exclusive   bool              `json:"exclusive,omitempty"`
+	OnViolation *secret.Violation `json:"on_violation,omitempty"`
+}
+
+// apply makes n of s, and says what it did. Rules are those of secrets without
+// any of their own.
+func (n Narrowing) apply(s *secret.Secret, rules secret.Violation) (done []string, err error) {
+	widens := func(what string) error {
+		return &Failure{Text: n.Name + " " + what, Hint: fmt.Sprintf("its value must be read anew for that: --secret %s@HOST", n.Name)}
+	}
+	if n.Hosts != nil {
+		if len(n.Hosts) == 0 || !within(s.Hosts, n.Hosts) {
+			return nil, widens("would go to further hosts")
+		}
+		s.Hosts = n.Hosts
+		done = append(done, fmt.Sprintf("narrowed %s to %s", n.Name, hostList(n.Hosts)))
+	}
+	if n.Exclusive {
+		s.Exclusive = true
+		done = append(done, "made "+n.Name+" exclusive")
+	}
+	if n.OnViolation != nil {
+		if s.OnViolation != nil {
+			rules = *s.OnViolation
+		}
+		if !n.OnViolation.Within(rules) {
+			return nil, widens("would be guarded less strictly")
+		}
+		s.OnViolation = n.OnViolation
+		done = append(done, fmt.Sprintf("set on-violation of %s to %s", n.Name, n.OnViolation.Action))
+	}
+	if done == nil {
+		return nil, &Failure{Text: "nothing of " + n.Name + " is to be changed"}
+	}
+	return done, nil
 }
 
 // A Changed is what a change has done.
@@ -53,8 +89,9 @@ type changePlan struct {
 	done    []string
 }
 
-// planChange refuses a change that is none or that widens without a value.
-func planChange(old []*secret.Secret, c Change) (*changePlan, error) {
+// planChange refuses a change that is none or that widens without a value. Rules
+// are those of secrets without any of their own.
+func planChange(old []*secret.Secret, c Change, rules secret.Violation) (*changePlan, error) {
 	if len(c.Set)+len(c.Narrow)+len(c.Remove) == 0 {
 		return nil, &Failure{Text: "nothing is to be changed"}
 	}
@@ -92,13 +129,13 @@ func planChange(old []*secret.Secret, c Change) (*changePlan, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(n.Hosts) == 0 || !within(p.secrets[i].Hosts, n.Hosts) {
-			return nil, &Failure{Text: n.Name + " would go to further hosts", Hint: fmt.Sprintf("its value must be read anew for that: --secret %s@HOST", n.Name)}
-		}
 		s := *p.secrets[i]
-		s.Hosts = n.Hosts
+		done, err := n.apply(&s, rules)
+		if err != nil {
+			return nil, err
+		}
 		p.lost, p.secrets[i] = append(p.lost, p.secrets[i]), &s
-		p.done = append(p.done, fmt.Sprintf("narrowed %s to %s", n.Name, hostList(n.Hosts)))
+		p.done = append(p.done, done...)
 	}
 	for _, x := range c.Set {
 		i, err := place(x.Name)
@@ -106,6 +143,13 @@ func planChange(old []*secret.Secret, c Change) (*changePlan, error) {
 			return nil, err
 		}
 		p.replace(i, x)
+	}
+	for _, name := range c.Share {
+		i := slices.IndexFunc(p.set, func(s *secret.Secret) bool { return s.Name == name })
+		if i < 0 {
+			return nil, &Failure{Text: name + " would let other credentials pass", Hint: fmt.Sprintf("its value must be read anew for that: --secret %s@HOST", name)}
+		}
+		p.set[i].Exclusive = false
 	}
 	if len(p.secrets) > maxSecrets {
 		return nil, &Failure{Text: fmt.Sprintf("a sandbox has %d secrets at the most", maxSecrets)}
@@ -131,6 +175,10 @@ func (p *changePlan) replace(i int, x secret.Secret) {
 	if x.Scopes != nil {
 		s.Scopes = x.Scopes
 	}
+	if x.OnViolation != nil {
+		s.OnViolation = x.OnViolation
+	}
+	s.Exclusive = s.Exclusive || x.Exclusive
 	p.secrets[i] = &s
 	p.set = append(p.set, &s)
 	p.turned = append(p.turned, old)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
@@ -125,7 +126,7 @@ func TestChange(t *testing.T) {
 		t.Errorf("new commands get %s", got)
 	}
 	// What was removed can come back, with a value only.
-	if _, err := c.Change(t.Context(), Change{Narrow: []Narrowing{{"B", hosts(t, "b.example")}}}, nil); err == nil {
+	if _, err := c.Change(t.Context(), Change{Narrow: []Narrowing{{Name: "B", Hosts: hosts(t, "b.example")}}}, nil); err == nil {
 		t.Error("a removed secret came back without its value")
 	}
 	if _, err := c.Change(t.Context(), Change{Set: []secret.Secret{{Name: "B", Hosts: hosts(t, "b.example")}}}, passed(t, "B=value-of-B-000002")); err != nil {
@@ -139,17 +140,17 @@ func TestWidening(t *testing.T) {
 	before := h.current.Load()
 	anyPort := secret.Host{Pattern: hosts(t, "b.example")[0].Pattern}
 	for name, change := range map[string]Change{
-		"another host": {Narrow: []Narrowing{{"B", hosts(t, "evil.example")}}},
-		"a host more":  {Narrow: []Narrowing{{"B", hosts(t, "b.example", "evil.example")}}},
-		"a wildcard":   {Narrow: []Narrowing{{"B", hosts(t, "*.b.example")}}},
-		"its apex":     {Narrow: []Narrowing{{"A", hosts(t, "example.com")}}},
-		"every host":   {Narrow: []Narrowing{{"B", []secret.Host{{Pattern: hostname.Any(), Port: 443}}}}},
-		"every port":   {Narrow: []Narrowing{{"B", []secret.Host{anyPort}}}},
-		"another port": {Narrow: []Narrowing{{"B", []secret.Host{{Pattern: anyPort.Pattern, Port: 8443}}}}},
-		"no host":      {Narrow: []Narrowing{{"B", nil}}},
-		"twice":        {Narrow: []Narrowing{{"A", hosts(t, "a.example")}, {"A", hosts(t, "x.a.example")}}},
+		"another host": {Narrow: []Narrowing{{Name: "B", Hosts: hosts(t, "evil.example")}}},
+		"a host more":  {Narrow: []Narrowing{{Name: "B", Hosts: hosts(t, "b.example", "evil.example")}}},
+		"a wildcard":   {Narrow: []Narrowing{{Name: "B", Hosts: hosts(t, "*.b.example")}}},
+		"its apex":     {Narrow: []Narrowing{{Name: "A", Hosts: hosts(t, "example.com")}}},
+		"every host":   {Narrow: []Narrowing{{Name: "B", Hosts: []secret.Host{{Pattern: hostname.Any(), Port: 443}}}}},
+		"every port":   {Narrow: []Narrowing{{Name: "B", Hosts: []secret.Host{anyPort}}}},
+		"another port": {Narrow: []Narrowing{{Name: "B", Hosts: []secret.Host{{Pattern: anyPort.Pattern, Port: 8443}}}}},
+		"no host":      {Narrow: []Narrowing{{Name: "B", Hosts: nil}}},
+		"twice":        {Narrow: []Narrowing{{Name: "A", Hosts: hosts(t, "a.example")}, {Name: "A", Hosts: hosts(t, "x.a.example")}}},
 		"no secret":    {Remove: []string{"C"}},
-		"a half":       {Remove: []string{"A"}, Narrow: []Narrowing{{"B", hosts(t, "evil.example")}}},
+		"a half":       {Remove: []string{"A"}, Narrow: []Narrowing{{Name: "B", Hosts: hosts(t, "evil.example")}}},
 		"no value":     {Set: []secret.Secret{{Name: "B", Hosts: hosts(t, "evil.example")}}},
 		"nothing":      {},
 		"for ever":     {Remove: []string{"A"}, Drain: 1000 * time.Hour},
@@ -185,7 +186,7 @@ func TestWidening(t *testing.T) {
 	if b := h.named("B"); b.Value == held {
 		t.Error("the held value goes to further hosts")
 	}
-	if _, err := c.Change(t.Context(), Change{Narrow: []Narrowing{{"A", hosts(t, "x.a.example", "*.y.a.example")}}}, nil); err != nil {
+	if _, err := c.Change(t.Context(), Change{Narrow: []Narrowing{{Name: "A", Hosts: hosts(t, "x.a.example", "*.y.a.example")}}}, nil); err != nil {
 		t.Errorf("narrowing: %v", err)
 	}
 }
@@ -204,17 +205,76 @@ func TestChangeFails(t *testing.T) {
 	}
 }
 
-// TestManyChanges: the locked memory does not fill up.
+// TestManyChanges: former values are searched for until the end. When there is
+// no room for another the change is refused, unless one has expired.
 func TestManyChanges(t *testing.T) {
 	h, c, _ := held(t)
-	for i := range 60 {
+	rotate := func(i int) error {
 		value := fmt.Sprintf("B=another-value-of-B-%06d", i)
-		if _, err := c.Change(t.Context(), Change{Set: []secret.Secret{{Name: "B", Hosts: hosts(t, "b.example")}}}, passed(t, value)); err != nil {
+		_, err := c.Change(t.Context(), Change{Set: []secret.Secret{{Name: "B", Hosts: hosts(t, "b.example")}}}, passed(t, value))
+		return err
+	}
+	for i := range 64 {
+		if err := rotate(i); err != nil {
 			t.Fatalf("change %d: %v", i, err)
 		}
 	}
-	if n := len(h.current.Load().Searched()); n != 10 {
+	if n := len(h.current.Load().Searched()); n != 66 {
 		t.Errorf("%d values are searched for", n)
+	}
+	before := h.current.Load()
+	err := rotate(64)
+	if f, ok := errors.AsType[*Failure](err); !ok || !strings.Contains(f.Text, "no room") || f.Hint == "" || h.current.Load() != before {
+		t.Errorf("got %v", err)
+	}
+	gone := before.Former()[7]
+	gone.Expires = time.Now().Add(-time.Second)
+	if err := rotate(65); err != nil {
+		t.Error(err)
+	}
+	if now := h.current.Load(); len(now.Searched()) != 66 || gone.Value.Same(gone.Value) || !before.Former()[6].Value.Same(before.Former()[6].Value) {
+		t.Error("another value than the expired one was given up")
+	}
+}
+
+// TestStricter: attack E10, for rules. Stricter ones need no value.
+func TestStricter(t *testing.T) {
+	passthrough := &secret.Violation{Action: secret.Passthrough}
+	h, c, log := held(t)
+	before := h.current.Load()
+	for name, change := range map[string]Change{
+		"passthrough":     {Narrow: []Narrowing{{Name: "B", OnViolation: passthrough}}},
+		"no record":       {Narrow: []Narrowing{{Name: "B", OnViolation: &secret.Violation{Action: secret.Block}}}},
+		"no action":       {Narrow: []Narrowing{{Name: "B", OnViolation: &secret.Violation{Action: 77}}}},
+		"not exclusive":   {Share: []string{"B"}},
+		"nor by a trick":  {Narrow: []Narrowing{{Name: "B", Exclusive: true}}, Share: []string{"B"}},
+		"nothing":         {Narrow: []Narrowing{{Name: "B"}}},
+		"half a widening": {Narrow: []Narrowing{{Name: "B", Exclusive: true, OnViolation: passthrough}}},
+	} {
+		if _, err := c.Change(t.Context(), change, nil); err == nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+	if h.current.Load() != before || len(*log) != 0 {
+		t.Errorf("a refused change has changed something: %q", *log)
+	}
+	done, err := c.Change(t.Context(), Change{Narrow: []Narrowing{{Name: "B", Exclusive: true, OnViolation: &secret.Violation{Action: secret.BlockAndTerminate}}}}, nil)
+	if err != nil || strings.Join(done.Done, "; ") != "made B exclusive; set on-violation of B to block-and-terminate" {
+		t.Fatalf("got %q, %v", done.Done, err)
+	}
+	if b := h.named("B"); !b.Exclusive || b.OnViolation.Action != secret.BlockAndTerminate || b.State != secret.Live {
+		t.Errorf("got %+v", b)
+	}
+	if _, err := c.Change(t.Context(), Change{Narrow: []Narrowing{{Name: "B", OnViolation: &secret.Violation{Action: secret.BlockAndLog}}}}, nil); err == nil {
+		t.Error("it was made laxer again")
+	}
+	if _, err := c.Change(t.Context(), Change{
+		Set: []secret.Secret{{Name: "B", Hosts: hosts(t, "b.example"), OnViolation: passthrough}}, Share: []string{"B"},
+	}, passed(t, "B=another-value-of-B-02")); err != nil {
+		t.Fatal(err)
+	}
+	if b := h.named("B"); b.Exclusive || b.OnViolation.Action != secret.Passthrough {
+		t.Errorf("with its value: %+v", b)
 	}
 }
 
@@ -249,6 +309,30 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+// TestLateExpiry: a value is not withdrawn when the clock is only looked at.
+func TestLateExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &secret.Secret{Name: "A", Placeholder: "$MSB_TEST_A", Hosts: hosts(t, "a.example"), Expires: time.Now().Add(10 * time.Minute)}
+		set, err := secret.NewSet([]*secret.Secret{x})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &holder{record: func(string, string) error { return nil }}
+		h.current.Store(set)
+		h.begin(t.Context(), set, -1)
+		time.Sleep(10*time.Minute - time.Second)
+		synctest.Wait()
+		if h.named("A").State != secret.Live {
+			t.Error("it was withdrawn early")
+		}
+		time.Sleep(clockCheck)
+		synctest.Wait()
+		if h.named("A").State != secret.Withdrawn {
+			t.Error("it was not withdrawn")
+		}
+	})
+}
+
 // FuzzChange: no text on the control socket changes a secret's hosts for the
 // wider, or makes the keeper say a value.
 func FuzzChange(f *testing.F) {
@@ -270,13 +354,16 @@ func FuzzChange(f *testing.F) {
 		}
 		c.Set = nil
 		old := []*secret.Secret{{Name: "A", Placeholder: "$MSB_TEST_A", Hosts: []secret.Host{{Pattern: p, Port: 443}}}}
-		plan, err := planChange(old, c)
+		plan, err := planChange(old, c, secret.Violation{})
 		if err != nil {
 			return
 		}
 		for _, s := range plan.secrets {
 			if s.State == secret.Live && !within(old[0].Hosts, s.Hosts) {
 				t.Fatalf("%s widens to %v", data, s.Hosts)
+			}
+			if v := s.OnViolation; v != nil && (v.Head("b.example") == secret.Passthrough || v.Head("b.example") == secret.Block) {
+				t.Fatalf("%s is laxer: %v", data, *v)
 			}
 		}
 	})

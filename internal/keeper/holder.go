@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,7 +37,7 @@ type holder struct {
 func (h *holder) change(ctx context.Context, c Change, receive func([]*secret.Secret) (int, error)) (_ Changed, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p, err := planChange(h.current.Load().All(), c)
+	p, err := planChange(h.current.Load().All(), c, h.spec.OnViolation)
 	if err != nil {
 		return Changed{}, err
 	}
@@ -122,11 +123,14 @@ func (h *holder) publish(secrets []*secret.Secret, what, detail string) (*secret
 	last := h.current.Load()
 	next, err := last.Next(secrets)
 	if err != nil {
-		return nil, err
+		return nil, noRoom(err)
 	}
 	if h.proxy != nil {
-		if err := h.proxy.Prepare(next); err != nil {
-			return nil, err
+		for err = h.proxy.Prepare(next); errors.Is(err, secret.ErrFull) && next.Forget(); {
+			err = h.proxy.Prepare(next)
+		}
+		if err != nil {
+			return nil, noRoom(err)
 		}
 	}
 	if err := h.record(what, detail); err != nil {
@@ -144,6 +148,14 @@ func (h *holder) publish(secrets []*secret.Secret, what, detail string) (*secret
 		}
 	}
 	return next, nil
+}
+
+// noRoom says what can be done about err if a former value has no room.
+func noRoom(err error) error {
+	if errors.Is(err, secret.ErrFormer) || errors.Is(err, secret.ErrFull) {
+		return &Failure{Text: err.Error(), Hint: "start the sandbox again; nothing was changed"}
+	}
+	return err
 }
 
 // settle waits for requests with the hosts that was went to.

@@ -12,7 +12,7 @@ import (
 // withValue makes v the value of the world's secret, and allows short ones.
 func withValue(v string) option {
 	return func(w *world) {
-		w.store = must(secret.NewStore(secret.Room([]int{len(v), len(v)})))
+		w.store = must(secret.NewStore(secret.Room([]int{len(v)})))
 		w.root.Cleanup(func() { w.store.Close() })
 		w.cfg.Store = w.store
 		s := w.secret("API_KEY", placeholder, v, "good.test", 443)

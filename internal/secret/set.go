@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
 )
@@ -60,8 +61,8 @@ func NewSet(secrets []*Secret) (*Set, error) {
 
 // Next returns the set of secrets that takes the place of s. What a secret was
 // before it changed stays known, value and hosts, so that the value is found
-// in what those hosts send until the end. The oldest of more than maxFormer
-// are given up.
+// in what those hosts send until the end. Of more than maxFormer the oldest
+// that have expired are given up; if there are none it fails with [ErrFormer].
 func (s *Set) Next(secrets []*Secret) (*Set, error) {
 	next, err := NewSet(secrets)
 	if err != nil {
@@ -73,13 +74,34 @@ func (s *Set) Next(secrets []*Secret) (*Set, error) {
 			next.former = append(next.former, old)
 		}
 	}
-	next.former = next.former[max(0, len(next.former)-maxFormer):]
+	for len(next.former) > maxFormer {
+		if !next.Forget() {
+			return nil, ErrFormer
+		}
+	}
 	return next, nil
 }
 
-// maxFormer bounds what is searched for beside the values in use, so that it
-// fits into the locked memory twice while one set takes another's place.
-const maxFormer = 8
+// Forget gives up the oldest former value that has expired and so is good for
+// nothing any more, and reports whether there was one. It is for a set that
+// nobody uses yet.
+func (s *Set) Forget() bool {
+	now := time.Now()
+	i := slices.IndexFunc(s.former, func(f *Secret) bool { return !f.Expires.IsZero() && f.Expires.Before(now) })
+	if i < 0 {
+		return false
+	}
+	s.former = slices.Delete(s.former, i, i+1)
+	return true
+}
+
+// ErrFormer is returned when a former value would have to be given up that may
+// still be good.
+var ErrFormer = fmt.Errorf("%d former values are searched for, and there is no room for more", maxFormer)
+
+// maxFormer bounds what is searched for beside the values in use: each slows
+// the search, and takes locked memory, which may bound it earlier.
+const maxFormer = 64
 
 // Former lists what secrets of the set were before they changed, the oldest
 // first. Callers must not change the slice.

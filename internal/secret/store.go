@@ -38,6 +38,9 @@ var ErrNoMemory = errors.New("map locked memory")
 // unexported field and the verb is wrong.
 type mapping struct{ bytes []byte }
 
+// ErrFull is returned when the region has no room left.
+var ErrFull = errors.New("locked memory is full")
+
 // ErrLineBreak is returned for a value that was read and can be in no header.
 var ErrLineBreak = errors.New("value holds a CR, LF or NUL")
 
@@ -78,6 +81,9 @@ type block struct {
 const (
 	perValue = 32 << 10
 	perByte  = 384
+	// formerValues is for how many former values there is room besides, if they
+	// are no longer than tokens are.
+	formerValues = 16 * (perValue + perByte*64)
 	// perLongByte is for values over maxFull, which have fewer forms.
 	perLongByte = 80
 )
@@ -86,6 +92,9 @@ const (
 // fit: for usual ones a fraction of the usual RLIMIT_MEMLOCK of 8 MiB.
 func Room(values []int) int {
 	size := defaultSize
+	if len(values) > 0 {
+		size += formerValues
+	}
 	for _, n := range values {
 		size += perValue
 		if n <= maxFull {
@@ -259,7 +268,7 @@ func (s *Store) alloc(n int) (int, uint64, error) {
 		off = (b.off + b.n + align - 1) &^ (align - 1)
 	}
 	if s.limit-off < n {
-		return 0, 0, errors.New("locked memory is full")
+		return 0, 0, ErrFull
 	}
 	s.used = max(s.used, off+n)
 	s.serial++

@@ -1,6 +1,10 @@
 package secret
 
-import "github.com/cutoutdev/cutout/internal/hostname"
+import (
+	"slices"
+
+	"github.com/cutoutdev/cutout/internal/hostname"
+)
 
 // An Action is what happens to a request that holds a placeholder which may
 // not be substituted there.
@@ -54,6 +58,27 @@ func (v Violation) Body(name hostname.Name) Action {
 		return Passthrough
 	}
 	return v.Head(name)
+}
+
+// Within reports whether v lets no request go that o does not, and hides none
+// that o records or ends the sandbox for.
+func (v Violation) Within(o Violation) bool {
+	if v.Action > Passthrough || o.Hold && !v.Hold {
+		return false
+	}
+	switch {
+	case o.Action == Passthrough && len(o.Hosts) == 0:
+		return true
+	case v.Action == Passthrough:
+		return o.Action == Passthrough && len(v.Hosts) > 0 && !slices.ContainsFunc(v.Hosts, func(p hostname.Pattern) bool {
+			return !slices.ContainsFunc(o.Hosts, func(w hostname.Pattern) bool { return Host{Pattern: w}.Covers(Host{Pattern: p}) })
+		})
+	case v.Action == BlockAndTerminate:
+		return true
+	case v.Action == BlockAndLog:
+		return o.Action != BlockAndTerminate
+	}
+	return v.Action == o.Action // Default carries bodies, Block keeps no record: neither is within the other
 }
 
 func (v Violation) covers(name hostname.Name) bool {

@@ -103,13 +103,19 @@ func TestFullDisk(t *testing.T) {
 			if code != 125 || !strings.Contains(stderr, "no space left on device") || !strings.Contains(stderr, "hint: free some space") {
 				t.Errorf("exit status %d: %s", code, stderr)
 			}
-			r.cmd.Process.Signal(os.Interrupt)
-			r.cmd.Wait()
-			gone(t, all)
 			if err := os.Remove(filler.Name()); err != nil {
 				t.Fatal(err)
 			}
 			filler.Close()
+			for range 10 { // what was written of a line that did not fit is not in the way
+				r.waitLine(status)
+			}
+			if out, err := p.command("audit", "verify").CombinedOutput(); err != nil {
+				t.Errorf("with space again: %v: %s", err, out)
+			}
+			r.cmd.Process.Signal(os.Interrupt)
+			r.cmd.Wait()
+			gone(t, all)
 			if _, stderr, code := p.run("--", "true"); code != 0 {
 				t.Errorf("with space again: exit status %d: %s", code, stderr)
 			}
