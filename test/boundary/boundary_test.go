@@ -277,8 +277,10 @@ func TestDocs(t *testing.T) {
 			cmd := exec.Command("sh", "-c", line)
 			cmd.Dir = p.dir
 			cmd.Env = append(p.env, "PATH="+p.dir+":"+os.Getenv("PATH"))
-			if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "\nok\n") {
-				t.Errorf("%s: %v\n%s", line, err, out)
+			var said bytes.Buffer
+			cmd.Stderr = &said
+			if out, err := cmd.Output(); err != nil || !strings.HasSuffix(string(out), "ok\n") {
+				t.Errorf("%s: %v\n%s%s", line, err, out, &said)
 			}
 		}
 	}
