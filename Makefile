@@ -13,7 +13,7 @@ GOBUILD := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 TOOL    := $(GO) tool -modfile=tools/go.mod
 
 # What the tests call besides Go.
-TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv dbus-daemon gnome-keyring-daemon
+TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv dbus-daemon gnome-keyring-daemon iperf3 sshd ssh-keygen
 INTEROP_PROGRAMS := curl openssl wget git nginx ip nsenter node npm python3 python3-requests python3-httpx python3-h2 tinyproxy microsocks unshare
 
 .PHONY: all build setup demo test unit vm-test lint vuln bench memscan attack mutate interop fuzz test-kvm test-long cross clean
@@ -84,8 +84,10 @@ test-long: export CUTOUT_TEST_LONG = 1
 test-long: setup unit attack interop vm-test
 	$(MAKE) fuzz FUZZTIME=2m
 
+# Times of starts, and the speed of one stream. Needs root.
 bench: setup
 	$(GO) run -trimpath ./bench $(BIN)/cutout
+	$(GO) run -trimpath ./bench/throughput $(BIN)/cutout
 
 # Copies of a value in the memory of a real keeper. Needs root.
 memscan: setup

@@ -14,6 +14,8 @@ package() {
 	setpriv | nsenter | unshare) echo util-linux ;;
 	ip) echo iproute2 ;;
 	nginx) echo nginx-light ;;
+	sshd) echo openssh-server ;;
+	ssh-keygen) echo openssh-client ;;
 	node) echo nodejs ;;
 	*) echo "$1" ;;
 	esac

@@ -5,12 +5,12 @@ package boundary
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cutoutdev/cutout/internal/testnet/netns"
 )
 
 // waitFile waits until there is a file at path, and returns what it holds.
@@ -27,20 +27,18 @@ func waitFile(t *testing.T, r *running, path string) string {
 	}
 }
 
-// namespace returns the process id of a new network namespace, which has
-// nothing but a loopback.
-func namespace(t *testing.T) int {
+// namespace makes a network namespace, which has nothing but a loopback.
+func namespace(t *testing.T) *netns.Namespace {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make a network namespace")
 	}
-	cmd := exec.Command("sleep", "1000")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	ns, err := netns.New()
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	return cmd.Process.Pid
+	t.Cleanup(func() { ns.Close() })
+	return ns
 }
 
 // TestTap: a network namespace of somebody else's gets the boundary, its
@@ -48,9 +46,9 @@ func namespace(t *testing.T) int {
 // the boundary ends all of that is gone.
 func TestTap(t *testing.T) {
 	p := newPlace(t, 0)
-	pid := namespace(t)
+	ns := namespace(t)
 	envFile, caFile := filepath.Join(p.dir, "job.env"), filepath.Join(p.dir, "job.pem")
-	r := p.start("--tap", "cut0", "--netns", fmt.Sprint(pid), "--env-file", envFile, "--ca-file", caFile)
+	r := p.start("--tap", "cut0", "--netns", fmt.Sprint(ns.PID), "--env-file", envFile, "--ca-file", caFile)
 	env := waitFile(t, r, envFile)
 	if strings.Contains(env, p.value) || !strings.Contains(env, "API_KEY=$MSB_API_KEY\n") {
 		t.Errorf("the variables are %s", env)
@@ -59,7 +57,7 @@ func TestTap(t *testing.T) {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
 	inside := func(args ...string) (string, error) {
-		cmd := exec.Command("nsenter", append([]string{"-t", fmt.Sprint(pid), "-n", "--"}, args...)...)
+		cmd := ns.Command(args...)
 		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, strings.Split(strings.TrimSpace(env), "\n")...)
 		out, err := cmd.CombinedOutput()
 		return string(out), err
@@ -95,19 +93,19 @@ func TestTap(t *testing.T) {
 // stands in its place is not replaced.
 func TestTapKilled(t *testing.T) {
 	p := newPlace(t, 0)
-	pid := namespace(t)
+	ns := namespace(t)
 	envFile := filepath.Join(p.dir, "job.env")
-	r := p.start("--tap", "cut0", "--netns", fmt.Sprint(pid), "--env-file", envFile)
+	r := p.start("--tap", "cut0", "--netns", fmt.Sprint(ns.PID), "--env-file", envFile)
 	waitFile(t, r, envFile)
-	if _, said, code := p.run("--tap", "cut0", "--netns", fmt.Sprint(pid)); code != 125 || !strings.Contains(said, "there is one of that name") {
+	if _, said, code := p.run("--tap", "cut0", "--netns", fmt.Sprint(ns.PID)); code != 125 || !strings.Contains(said, "there is one of that name") {
 		t.Errorf("exit status %d: %s", code, said)
 	}
 	all := r.processes(t)
 	r.cmd.Process.Kill()
 	r.cmd.Wait()
 	gone(t, all)
-	out, _ := exec.Command("nsenter", "-t", fmt.Sprint(pid), "-n", "--", "ip", "-o", "link").Output()
-	if strings.Contains(string(out), "cut0") {
+	out, _ := ns.Run("ip", "-o", "link")
+	if strings.Contains(out, "cut0") {
 		t.Errorf("the interface is still there: %s", out)
 	}
 }
