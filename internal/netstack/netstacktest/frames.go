@@ -20,11 +20,13 @@ import (
 const ethernetLen = header.EthernetMinimumSize
 
 // SendFrame sends one Ethernet frame as it is.
-func (g *Guest) SendFrame(b []byte) error { return g.link.writer.WriteFrame(b) }
+func (g *Guest) SendFrame(b []byte) error {
+	return g.link.frames.WriteFrames(1, func(int) [][]byte { return [][]byte{b} })
+}
 
 // SendRaw writes bytes to the cable past the framing.
 func (g *Guest) SendRaw(b []byte) error {
-	_, err := g.link.conn.Write(b)
+	_, err := g.cable.Write(b)
 	return err
 }
 
@@ -117,10 +119,9 @@ func transportSum(src, dst netip.Addr, proto byte, b []byte) uint16 {
 	return ^checksum.Checksum(b, pseudo)
 }
 
-// link is the guest's end of the cable.
+// link is one end of the cable.
 type link struct {
-	conn       net.Conn
-	writer     *frame.Writer
+	frames     frame.Link
 	mtu        uint32
 	mac        tcpip.LinkAddress
 	dispatcher atomic.Pointer[stack.NetworkDispatcher]
@@ -128,18 +129,14 @@ type link struct {
 	done       chan struct{}
 }
 
-func newLink(conn net.Conn, mtu int, mac net.HardwareAddr) *link {
-	return &link{
-		conn: conn, writer: frame.NewWriter(conn), mtu: uint32(mtu),
-		mac: tcpip.LinkAddress(mac), done: make(chan struct{}),
-	}
+func newLink(frames frame.Link, mtu int, mac net.HardwareAddr) *link {
+	return &link{frames: frames, mtu: uint32(mtu), mac: tcpip.LinkAddress(mac), done: make(chan struct{})}
 }
 
 func (l *link) read() {
 	defer close(l.done)
-	r := frame.NewReader(l.conn)
 	for {
-		b, err := r.Next()
+		b, err := l.frames.Next()
 		if err != nil {
 			return
 		}
@@ -163,7 +160,7 @@ func (l *link) read() {
 
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	list := pkts.AsSlice()
-	if err := l.writer.WriteFrames(len(list), func(i int) [][]byte { return list[i].AsSlices() }); err != nil {
+	if err := l.frames.WriteFrames(len(list), func(i int) [][]byte { return list[i].AsSlices() }); err != nil {
 		return 0, &tcpip.ErrAborted{}
 	}
 	return len(list), nil
@@ -189,7 +186,7 @@ func (l *link) Attach(d stack.NetworkDispatcher) {
 }
 
 func (l *link) IsAttached() bool                        { return l.dispatcher.Load() != nil }
-func (l *link) Close()                                  { l.conn.Close() }
+func (l *link) Close()                                  { l.frames.Close() }
 func (l *link) Wait()                                   { <-l.done }
 func (l *link) MTU() uint32                             { return l.mtu }
 func (l *link) SetMTU(uint32)                           {}

@@ -45,6 +45,7 @@ type Guest struct {
 	cfg   netstack.Config
 	stack *stack.Stack
 	link  *link
+	cable net.Conn
 }
 
 // Start returns a guest and the boundary's stack at the other end, made of
@@ -103,7 +104,7 @@ func New(conn net.Conn, cfg netstack.Config) (*Guest, error) {
 	if cfg.GatewayMAC == nil {
 		cfg.GatewayMAC = netstack.DefaultGatewayMAC
 	}
-	g := &Guest{cfg: cfg, link: newLink(conn, cfg.MTU, cfg.GuestMAC)}
+	g := &Guest{cfg: cfg, cable: conn, link: newLink(frame.NewStream(conn), cfg.MTU, cfg.GuestMAC)}
 	g.stack = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{
