@@ -39,14 +39,14 @@ test:
 # The tests of each package, with the race detector; without it those that
 # measure memory, and those that it makes ten times slower for nothing: of
 # much data, or of programs that are started again and again.
-UNRACED := TestBodyMemory|TestDownloadMemory|TestRoom|TestMemory|TestSessionMemory|TestCopies
+UNRACED := TestBodyMemory|TestDownloadMemory|TestRoom|TestMemory|TestSessionMemory|TestCopies|TestRefreshMemory
 UNRACED := $(UNRACED)|TestBodySizes|TestLargeBodies|TestSocketLargeMessage|TestBomb|TestHiddenBomb
 UNRACED := $(UNRACED)|TestCodedAnswer|TestBodyCodingRefused|TestUnscannable|TestMatrix
 UNRACED := ^($(UNRACED)|TestScripts|TestDocumentedCommands)$$
 unit:
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
-	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/proxy ./internal/relay ./internal/secret
+	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
 
 # Tests that start machines: they want the processor for themselves.
 vm-test:

@@ -77,7 +77,7 @@ var reasons = map[Reason]reasonText{
 	UnknownCoding:      {"the body's coding cannot be decoded", "send it as identity, gzip, deflate, br or zstd"},
 	BodyTooLarge:       {"the body is larger than can be held to measure it", "send it chunked or over HTTP/2"},
 	Unsafe:             {"the value cannot be written there without changing what surrounds it", "send the credential in a header"},
-	Tunnelled:          {"the request runs through a proxy of the guest's, where nobody can say whom it reaches", "connect directly"},
+	Tunnelled:          {"the request runs through a proxy of the guest's, where nobody can say whom it reaches", "connect directly, or have the boundary use the proxy: --egress-proxy URL"},
 	SourceUnavailable:  {"the value has expired and could not be refreshed", "cutout audit ID says why; read it anew with cutout modify ID --secret NAME=SOURCE@HOST"},
 	SecretRemoved:      {"the secret was taken from the sandbox", "give it back with cutout modify ID --secret NAME@HOST"},
 	AuditUnavailable:   {"the audit log cannot be written", "free space in the state directory, and start the sandbox again"},

@@ -3,6 +3,7 @@ package helper
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -39,9 +40,9 @@ func asked(t *testing.T, f *os.File, name string) (source.Fresh, string) {
 	return fresh, readText(t, f, fresh.Len)
 }
 
-// TestRefresh: a helper whose values expire lives on with the keeper, reads
+// TestRefreshMemory: a helper whose values expire lives on with the keeper, reads
 // what it was started for and nothing else, and holds no value while it waits.
-func TestRefresh(t *testing.T) {
+func TestRefreshMemory(t *testing.T) {
 	t.Setenv("CUTOUT_TEST_A", "canary-of-env-0001")
 	command, canary := renewable(t)
 	broken := filepath.Join(t.TempDir(), "broken")
@@ -81,12 +82,12 @@ func TestRefresh(t *testing.T) {
 	}
 	proc := fmt.Sprintf("/proc/%d/", c.cmd.Process.Pid)
 	for _, word := range []string{canary, "canary-of-env"} {
-		n := copies(t, proc, word)
-		for deadline := time.Now().Add(10 * time.Second); n > 0 && time.Now().Before(deadline); n = copies(t, proc, word) {
+		n, err := copies(t, proc, word)
+		for deadline := time.Now().Add(10 * time.Second); (n > 0 || err != nil) && time.Now().Before(deadline); n, err = copies(t, proc, word) {
 			time.Sleep(10 * time.Millisecond) // it has answered, and is about to execute itself anew
 		}
-		if n > 0 {
-			t.Errorf("it holds %d copies of %s while it waits", n, word)
+		if n > 0 || err != nil {
+			t.Errorf("it holds %d copies of %s while it waits, %v", n, word, err)
 		}
 	}
 	if to, err := os.Readlink(proc + "fd/2"); err != nil || to != os.DevNull {
@@ -147,20 +148,21 @@ func endsSoon(t *testing.T, c *Client) {
 	}
 }
 
-// copies counts word in the memory of a process, as root.
-func copies(t *testing.T, proc, word string) (n int) {
+// copies counts word in the memory of a process, as root. It fails while the
+// process executes another program.
+func copies(t *testing.T, proc, word string) (n int, err error) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Log("only root can read the memory of the helper")
-		return 0
+		return 0, nil
 	}
 	maps, err := os.ReadFile(proc + "maps")
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	mem, err := os.Open(proc + "mem")
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	defer mem.Close()
 	read := 0
@@ -177,7 +179,7 @@ func copies(t *testing.T, proc, word string) (n int) {
 		n += bytes.Count(data, []byte(word))
 	}
 	if read == 0 {
-		t.Error("nothing could be read")
+		return n, errors.New("nothing could be read")
 	}
-	return n
+	return n, nil
 }
