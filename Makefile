@@ -13,8 +13,9 @@ GOBUILD := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 TOOL    := $(GO) tool -modfile=tools/go.mod
 
 # What the tests call besides Go.
-TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv dbus-daemon gnome-keyring-daemon iperf3 sshd ssh-keygen
+TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv dbus-daemon gnome-keyring-daemon
 INTEROP_PROGRAMS := curl openssl wget git nginx ip nsenter node npm python3 python3-requests python3-httpx python3-h2 tinyproxy microsocks unshare
+LONG_PROGRAMS := $(TEST_PROGRAMS) $(INTEROP_PROGRAMS) iperf3 sshd ssh-keygen
 
 .PHONY: all build setup demo test unit vm-test lint vuln bench memscan attack mutate interop fuzz test-kvm test-long cross clean
 
@@ -81,7 +82,10 @@ test-kvm: setup
 	CUTOUT=$(BIN)/cutout CUTOUT_TEST_KVM=1 $(GO) test -trimpath -v -timeout 45m ./test/kvm
 
 test-long: export CUTOUT_TEST_LONG = 1
-test-long: setup unit attack interop vm-test
+test-long:
+	tools/prepare.sh $(LONG_PROGRAMS)
+	@$(MAKE) --no-print-directory setup
+	@$(MAKE) --no-print-directory unit attack interop vm-test
 	$(MAKE) fuzz FUZZTIME=2m
 
 # Times of starts, and the speed of one stream. Needs root.

@@ -35,7 +35,7 @@ packages() {
 	echo 'deb [trusted=yes] http://apt.example.test/ ./' > /etc/apt/sources.list
 	rm -rf /etc/apt/sources.list.d/*
 	apt-get -q update && apt-cache policy cutout-greeting
-	test -n "$LONG" && apt-get -q -y install cutout-greeting && cutout-greeting
+	apt-get -q -y install cutout-greeting && cutout-greeting
 }
 wheels() {
 	python3 -m pip -q --no-cache-dir --disable-pip-version-check --no-input install --no-deps --no-compile --root-user-action ignore \
@@ -65,7 +65,7 @@ told ssh banner
 told nc upload
 told apt packages
 told npm tarballs
-test -z "$LONG" || told pip wheels
+told pip wheels
 echo done
 cat
 `
@@ -85,7 +85,7 @@ func TestPrograms(t *testing.T) {
 	if err := ca.WriteFile(roots); err != nil {
 		t.Fatal(err)
 	}
-	value, long := newValue(), os.Getenv("CUTOUT_TEST_LONG") != ""
+	value := newValue()
 	n.serve(5201, "iperf3", "-s")
 	key := n.serveShell()
 	n.serveApt()
@@ -93,7 +93,7 @@ func TestPrograms(t *testing.T) {
 	n.serveIndexes(ca, value)
 
 	cmd := n.host.Command(cutout, "run", "-p", "18080:80", "--dns-nameserver", n.dns.Addr().String(),
-		"--secret", "TOKEN@pypi.example.test,npm.example.test", "--tls-upstream-ca-cert", roots, "-e", "SSH_KEY="+key, "-e", "LONG="+os.Getenv("CUTOUT_TEST_LONG"), image, "--", "bash", "-c", used)
+		"--secret", "TOKEN@pypi.example.test,npm.example.test", "--tls-upstream-ca-cert", roots, "-e", "SSH_KEY="+key, image, "--", "bash", "-c", used)
 	cmd.Env = append(os.Environ(), "CUTOUT_HOME="+home, "TOKEN="+value)
 	b := follow(t, home, cmd)
 	b.waitLine("done")
@@ -117,10 +117,8 @@ func TestPrograms(t *testing.T) {
 		"an end of one side":  fmt.Sprintf(`^nc: 226 3000000 %x <nil>$`, sha256.Sum256(make([]byte, 3_000_000))),
 		"apt-get update":      `^apt:  +1\.0 500$`,
 		"a download of npm's": `^npm: got\.tgz: OK$`,
-	}
-	if long {
-		wants["apt-get install"] = `^apt: hello from a package$`
-		wants["pip install"] = `^pip: hello from a wheel$`
+		"apt-get install":     `^apt: hello from a package$`,
+		"pip install":         `^pip: hello from a wheel$`,
 	}
 	for what, want := range wants {
 		if !regexp.MustCompile(`(?m)` + want).MatchString(said) {
@@ -154,7 +152,7 @@ func needRoot(t *testing.T, programs ...string) {
 	}
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
-			lack("needs %s: make test as root installs it", p)
+			lack("needs %s: make test-long as root installs it", p)
 		}
 	}
 }
