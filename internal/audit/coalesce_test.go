@@ -69,7 +69,7 @@ func TestScanIsFewLines(t *testing.T) {
 					}
 				}
 			})
-			if len(all) > kindBurst+maxHeld+10 {
+			if len(all) > defaultBurst+maxHeld+10 {
 				t.Errorf("%d lines", len(all))
 			}
 			if n := total(all); n != scan {
@@ -105,7 +105,7 @@ func TestKindsApart(t *testing.T) {
 			refused++
 		}
 	}
-	if substituted != 1000 || other != 2 || refused > kindBurst+10 {
+	if substituted != 1000 || other != 2 || refused > defaultBurst+10 {
 		t.Errorf("%d substitutions, %d of the other kinds, %d lines of refusals", substituted, other, refused)
 	}
 }
@@ -113,7 +113,7 @@ func TestKindsApart(t *testing.T) {
 // TestHeldIsWritten: a count does not wait for the log's end.
 func TestHeldIsWritten(t *testing.T) {
 	all := written(t, func(l *Log) {
-		for range 2 * kindBurst {
+		for range 2 * defaultBurst {
 			l.Append(Event{Event: Denied, Reason: policy.AddressDenied})
 		}
 		l.mu.Lock()
@@ -132,7 +132,7 @@ func TestHeldIsWritten(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	if n := total(all); n != 2*kindBurst {
+	if n := total(all); n != 2*defaultBurst {
 		t.Errorf("%d events", n)
 	}
 }

@@ -21,6 +21,10 @@ type Config struct {
 	// 0 = 64 MiB, some 300,000 events.
 	MaxBytes int64
 
+	// Burst is how many events of one kind are written as they come before
+	// equal ones are counted; 0 = 50.
+	Burst int
+
 	// BestEffort has Append succeed though nothing can be written. What is
 	// lost is counted, and told when it can be.
 	BestEffort bool
@@ -58,7 +62,10 @@ func Create(path string, cfg Config) (*Log, error) {
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = defaultMaxBytes
 	}
-	return &Log{cfg: cfg, path: path, file: f}, nil
+	if cfg.Burst == 0 {
+		cfg.Burst = defaultBurst
+	}
+	return &Log{cfg: cfg, path: path, file: f, bounds: coalescer{burst: float64(cfg.Burst)}}, nil
 }
 
 func createFile(path string) (*os.File, error) {

@@ -81,7 +81,7 @@ func newWorld(t testing.TB, protocol string, options ...option) *world {
 	w.store = must(secret.NewStore(0))
 	t.Cleanup(func() { w.store.Close() })
 	w.leafs = must(ca.New(ca.Config{Allow: func(hostname.Name) bool { return true }}))
-	log := must(audit.Create(filepath.Join(t.TempDir(), "audit.jsonl"), audit.Config{Notify: w.note}))
+	log := must(audit.Create(filepath.Join(t.TempDir(), "audit.jsonl"), audit.Config{Notify: w.note, Burst: 1 << 20}))
 	t.Cleanup(func() { log.Close() })
 
 	w.good = w.upstream("good.test")
