@@ -2,28 +2,18 @@ package cage
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
-
-const (
-	ordinaryUID = 65534
-	asUser      = "CUTOUT_TEST_AS_USER" // set in the run as an ordinary user
 )
 
 func TestMain(m *testing.M) {
@@ -31,174 +21,54 @@ func TestMain(m *testing.M) {
 	if os.Args[0] == parentName {
 		parentMain()
 	}
-	os.Exit(m.Run())
+	if err := become(); err != nil {
+		fmt.Fprintln(os.Stderr, "become another host:", err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	removeProbe()
+	os.Exit(code)
 }
 
-// ordinary runs the calling test again as an ordinary user, in a mount
-// namespace of its own. A test that leaves layers out runs only there: a
-// probe that nothing confines must never be root's.
-func ordinary(t *testing.T) bool {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		return true
-	}
-	dir := open(t, t.TempDir())
-	if err := os.Chown(dir, ordinaryUID, ordinaryUID); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=100s")
-	cmd.Env = []string{"TMPDIR=" + dir, "PATH=" + os.Getenv("PATH"), asUser + "=" + probe(t), "CI=" + os.Getenv("CI")}
-	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWNS,
-		Credential: &syscall.Credential{Uid: ordinaryUID, Gid: ordinaryUID},
-	}
-	out, err := cmd.CombinedOutput()
-	t.Logf("as an ordinary user:\n%s", out)
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: "+t.Name())) {
-		t.Errorf("failed as an ordinary user: %v", err)
-	}
-	return false
-}
-
-// open lets other users pass through a test's temporary directory.
-func open(t *testing.T, dir string) string {
-	t.Helper()
-	for d := dir; d != os.TempDir() && len(d) > 1; d = filepath.Dir(d) {
-		if st, err := os.Stat(d); err == nil && st.Mode().Perm()&0o005 != 0o005 {
-			if err := os.Chmod(d, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	return dir
-}
-
-// probe builds the escape program.
-func probe(t *testing.T) string {
-	t.Helper()
-	if built := os.Getenv(asUser); built != "" {
-		return built
-	}
-	bin := filepath.Join(open(t, t.TempDir()), "escape")
-	cmd := exec.Command("go", "build", "-o", bin, ".")
-	cmd.Dir = "testdata/escape"
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the probe: %v\n%s", err, out)
-	}
-	return bin
-}
-
-// targets are the fields of the probe's Targets.
-type targets struct {
-	Keeper    int
-	Address   uint64
-	File      string
-	Dir       string
-	Unix      string
-	Abstract  string
-	TCP, UDP  int
-	Inherited int
-}
-
-var inMemory = []byte("a value in the keeper's memory")
-
-func newTargets(t *testing.T) targets {
-	t.Helper()
-	dir := t.TempDir()
-	tg := targets{
-		Keeper: os.Getpid(), Address: uint64(uintptr(unsafe.Pointer(&inMemory[0]))),
-		Dir: dir, File: filepath.Join(dir, "secret"), Unix: filepath.Join(dir, "socket"),
-		Abstract: "cutout-test-" + strconv.Itoa(os.Getpid()), Inherited: 1,
-	}
-	for _, f := range []string{tg.File, filepath.Join(dir, "victim")} {
-		if err := os.WriteFile(f, []byte("secret"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	listen := func(network, addr string) net.Addr {
-		l, err := net.Listen(network, addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		return l.Addr()
-	}
-	listen("unix", tg.Unix)
-	listen("unix", "@"+tg.Abstract)
-	tg.TCP = listen("tcp4", "127.0.0.1:0").(*net.TCPAddr).Port
-	u, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { u.Close() })
-	tg.UDP = u.LocalAddr().(*net.UDPAddr).Port
-	return tg
-}
-
-// try runs the probe in a cage and returns what it reached.
-func try(t *testing.T, weak bool, omit ...string) (reached []string, l Layers) {
-	t.Helper()
-	tg := newTargets(t)
-	arg, err := json.Marshal(tg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	bin := probe(t)
-	p, err := Start(Config{
-		Path: bin, Args: []string{bin, string(arg)}, Stdout: w, Stderr: os.Stderr,
-		Files: []*os.File{w}, Weak: weak, omit: omit,
-	})
-	w.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Wait()
-	results := map[string]string{}
-	dec := json.NewDecoder(bytes.NewReader(out))
-	if err := dec.Decode(&results); err != nil {
-		t.Fatalf("the probe said %q: %v", out, err)
-	}
-	rest := out[dec.InputOffset():]
-	switch strings.TrimSpace(string(rest)) {
-	case "memory":
-		reached = append(reached, "run from memory")
-	case "shell":
-		reached = append(reached, "run a shell")
-	}
-	for name, failure := range results {
-		if failure == "" {
-			reached = append(reached, name)
-		}
-	}
-	slices.Sort(reached)
-	return reached, p.Layers()
-}
-
-// Nothing is reached from the whole cage, as root and as an ordinary user.
+// Attack E9: nothing is reached from the cage that each kind of host has, as
+// root and as an ordinary user, and the layers are those that it can have.
 func TestCageHolds(t *testing.T) {
-	t.Run("self", func(t *testing.T) {
-		reached, l := try(t, false)
-		t.Logf("%+v", l)
-		if len(reached) > 0 {
-			t.Errorf("reached: %s", strings.Join(reached, ", "))
-		}
-		if os.Geteuid() == 0 && (l.UID < firstUID || l.UID >= firstUID+numUIDs) {
-			t.Errorf("ran as uid %d", l.UID)
-		}
-	})
-	if os.Geteuid() == 0 {
-		ordinary(t)
+	for _, tt := range []struct {
+		host       host
+		user, root bool // a user namespace, a root directory of its own
+	}{
+		{root, true, true},
+		{ordinary, true, true},
+		{root.lacking("user namespaces"), false, true},
+		{ordinary.lacking("user namespaces"), false, false},
+		{root.lacking("mounts"), false, false},
+		{ordinary.lacking("mounts"), false, false},
+		{root.lacking("landlock"), true, true},
+		{ordinary.lacking("landlock"), true, true},
+		{root.lacking("user namespaces, landlock"), false, true},
+	} {
+		t.Run(strings.TrimSuffix(tt.host.user()+" without "+tt.host.lacks, " without "), func(t *testing.T) {
+			if !on(t, tt.host) {
+				return
+			}
+			names, l := try(t, false)
+			t.Logf("%+v", l)
+			if i := slices.Index(names, "root directory"); i >= 0 && l.Landlock == 0 && l.Root {
+				names = slices.Delete(names, i, i+1) // the cage's own, which landlock closes as well
+			}
+			if len(names) > 0 {
+				t.Errorf("reached: %s", strings.Join(names, ", "))
+			}
+			if l.UserNS != tt.user || l.Root != tt.root || l.PIDs != tt.root || l.NetNS != tt.root || !l.Seccomp {
+				t.Errorf("the layers are %+v", l)
+			}
+			if (l.Landlock == 0) != strings.Contains(tt.host.lacks, "landlock") || (l.Without == "") != tt.user {
+				t.Errorf("the layers are %+v", l)
+			}
+			if os.Geteuid() == 0 && (l.UID < firstUID || l.UID >= firstUID+numUIDs) {
+				t.Errorf("ran as uid %d", l.UID)
+			}
+		})
 	}
 }
 
@@ -206,7 +76,7 @@ func TestCageHolds(t *testing.T) {
 // reached that was not before. What only the cage's minimum keeps in must
 // hold without namespaces as well.
 func TestLayers(t *testing.T) {
-	if !ordinary(t) {
+	if !on(t, ordinary) {
 		return
 	}
 	whole, err := Report()
@@ -275,30 +145,49 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// Without a part of the minimum nothing starts, and the error names the part.
+// On a host that lacks a part of the minimum nothing starts, and the error
+// names the part; what is allowed to be weak starts.
 func TestMinimum(t *testing.T) {
-	if !ordinary(t) {
-		return
-	}
+	const files, processes, filter = "file confinement", "process confinement", "system call filter"
 	for _, tt := range []struct {
-		name string
-		omit []string
-		want string
+		host host
+		want []string
 	}{
-		{"no filter", []string{"seccomp"}, "system call filter"},
-		{"no files", []string{"namespaces", "landlock"}, "file confinement"},
-		{"no processes", []string{"namespaces", "landlock"}, "process confinement"},
+		{ordinary.lacking("user namespaces, landlock"), []string{files, processes}},
+		{ordinary.lacking("mounts, landlock"), []string{files, processes}},
+		{root.lacking("mounts, landlock"), []string{files, processes}},
+		{ordinary.lacking("filters"), []string{filter}},
+		{root.lacking("filters"), []string{filter}},
+		{ordinary.lacking("user namespaces, filters"), []string{filter}},
+		{root.lacking("user namespaces, filters"), []string{filter}},
+		{ordinary.lacking("user namespaces, landlock, filters"), []string{files, processes, filter}},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			p, err := Start(Config{Path: probe(t), Args: []string{"x", "sleep"}, omit: tt.omit})
+		t.Run(tt.host.user()+" without "+tt.host.lacks, func(t *testing.T) {
+			if !on(t, tt.host) {
+				return
+			}
+			cfg := Config{Path: probe(t), Args: []string{"x", "sleep"}}
+			p, err := Start(cfg)
 			if err == nil {
 				p.Kill()
-				t.Fatal("started")
+				t.Fatalf("started: %+v", p.Layers())
 			}
-			var missing *MissingError
-			if !errors.As(err, &missing) || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("error %v", err)
+			if missing := (*MissingError)(nil); !errors.As(err, &missing) {
+				t.Fatalf("error %v", err)
 			}
+			for _, part := range []string{files, processes, filter} {
+				if strings.Contains(err.Error(), part) != slices.Contains(tt.want, part) {
+					t.Errorf("error %v, want %q in it", err, tt.want)
+				}
+			}
+			cfg.Weak = true
+			if p, err = Start(cfg); err != nil {
+				t.Fatalf("weak: %v", err)
+			}
+			if !running(p.Pid()) {
+				t.Error("what may be weak does not run")
+			}
+			p.Kill()
 		})
 	}
 }
@@ -307,7 +196,7 @@ const parentName = "cutout-test-parent"
 
 // parentMain starts a cage, says its pid and waits to be killed.
 func parentMain() {
-	p, err := Start(Config{Path: os.Args[1], Args: []string{"escape", "sleep"}, Weak: true, omit: strings.Fields(os.Args[2])})
+	p, err := Start(Config{Path: os.Args[1], Args: []string{"escape", "sleep"}})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -318,19 +207,18 @@ func parentMain() {
 
 // The program dies with its keeper, however that dies.
 func TestDeath(t *testing.T) {
-	t.Run("self", func(t *testing.T) {
-		for _, omit := range []string{"", "user", "namespaces"} {
-			t.Run("without "+omit, func(t *testing.T) { testDeath(t, omit) })
-		}
-	})
-	if os.Geteuid() == 0 {
-		ordinary(t)
+	for _, h := range []host{root, ordinary, root.lacking("user namespaces"), ordinary.lacking("user namespaces"), root.lacking("mounts")} {
+		t.Run(strings.TrimSuffix(h.user()+" without "+h.lacks, " without "), func(t *testing.T) {
+			if on(t, h) {
+				testDeath(t)
+			}
+		})
 	}
 }
 
-func testDeath(t *testing.T, omit string) {
+func testDeath(t *testing.T) {
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Args = []string{parentName, probe(t), omit}
+	cmd.Args = []string{parentName, probe(t)}
 	cmd.Env = []string{}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()

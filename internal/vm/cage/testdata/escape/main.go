@@ -1,12 +1,13 @@
 // Escape runs in a cage in the monitor's place and tries to get out. It
 // prints, as JSON, what came of every attempt: "" if it was reached, else the
-// error.
+// error. With a second argument it does not try to run anything before a shell.
 package main
 
 import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -22,9 +23,12 @@ type Targets struct {
 	Address   uint64 // of a string in its memory
 	File      string // readable by its user
 	Dir       string // writable by its user
+	Image     string // of the image cache; descriptor 4, for reading
+	Overlay   int    // descriptor of the keeper's, of a file without a name
 	Unix      string // listening sockets
 	Abstract  string
 	TCP, UDP  int
+	TCP6      int
 	Inherited int // descriptors that it was given, from 3 on
 }
 
@@ -45,7 +49,9 @@ func main() {
 	}
 	json.NewEncoder(os.Stdout).Encode(results)
 	// These do not return if they succeed.
-	runMemory()
+	if len(os.Args) < 3 {
+		runMemory()
+	}
 	unix.Exec("/bin/sh", []string{"sh", "-c", "echo shell"}, nil)
 }
 
@@ -75,44 +81,69 @@ func attempts(t Targets) map[string]func() error {
 		},
 		"create":         func() error { return open(t.Dir+"/escaped", unix.O_CREAT|unix.O_WRONLY) },
 		"create in root": func() error { return open("/escaped", unix.O_CREAT|unix.O_WRONLY) },
-		"change itself":  func() error { return open(os.Args[0], unix.O_WRONLY) },
-		"truncate":       func() error { return unix.Truncate(t.File, 0) },
-		"unlink":         func() error { return unix.Unlink(t.Dir + "/victim") },
-		"chmod":          func() error { return unix.Chmod(t.File, 0o777) },
-		"memory file":    read(proc + "/mem"),
-		"environ":        read(proc + "/environ"),
-		"cmdline":        read(proc + "/cmdline"),
-		"descriptors":    read(proc + "/fd/0"),
-		"read memory":    func() error { return readMemory(t) },
-		"trace":          func() error { return unix.PtraceSeize(t.Keeper) },
-		"pidfd":          func() error { return pidfd(t.Keeper) },
-		"signal":         func() error { return unix.Kill(t.Keeper, 0) },
-		"signal thread":  func() error { return unix.Tgkill(t.Keeper, t.Keeper, 0) },
-		"parent":         func() error { return visible(unix.Getppid()) },
-		"unix socket":    func() error { return connect(unix.AF_UNIX, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: t.Unix}) },
+		"change itself": func() error {
+			return reached(open(os.Args[0], unix.O_WRONLY), unix.ETXTBSY) // what runs cannot be changed, by whoever may
+		},
+		"home": func() error {
+			_, err := os.ReadDir(t.Dir)
+			return err
+		},
+		"image for writing":   func() error { return overwrite(t.Image) },
+		"image by descriptor": func() error { return overwrite("/proc/self/fd/4") },
+		"mode of descriptor":  func() error { return unix.Fchmod(4, 0o600) },
+		"image cache":         func() error { return open(filepath.Dir(t.Image)+"/forged", unix.O_CREAT|unix.O_WRONLY) },
+		"another image": func() error {
+			err := unix.Rename(t.Image, t.Image+"-other")
+			unix.Rename(t.Image+"-other", t.Image) // for the other attempts
+			return err
+		},
+		"disk without a name":  func() error { return open(proc+"/fd/"+strconv.Itoa(t.Overlay), unix.O_RDWR) },
+		"disk from the keeper": func() error { return pidfd(t.Keeper, t.Overlay) },
+		"any process":          anyProcess,
+		"truncate":             func() error { return unix.Truncate(t.File, 0) },
+		"unlink":               func() error { return unix.Unlink(t.Dir + "/victim") },
+		"chmod":                func() error { return unix.Chmod(t.File, 0o777) },
+		"memory file":          read(proc + "/mem"),
+		"environ":              read(proc + "/environ"),
+		"cmdline":              read(proc + "/cmdline"),
+		"descriptors":          read(proc + "/fd/0"),
+		"read memory":          func() error { return readMemory(t) },
+		"write memory":         func() error { return writeMemory(t) },
+		"trace":                func() error { return unix.PtraceSeize(t.Keeper) },
+		"pidfd":                func() error { return pidfd(t.Keeper, 0) },
+		"signal":               func() error { return unix.Kill(t.Keeper, 0) },
+		"signal thread":        func() error { return unix.Tgkill(t.Keeper, t.Keeper, 0) },
+		"parent":               func() error { return visible(unix.Getppid()) },
+		"unix socket":          func() error { return connect(unix.AF_UNIX, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: t.Unix}) },
 		"abstract socket": func() error {
 			return connect(unix.AF_UNIX, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: "@" + t.Abstract})
 		},
 		"tcp": func() error {
 			return connect(unix.AF_INET, unix.SOCK_STREAM, &unix.SockaddrInet4{Port: t.TCP, Addr: [4]byte{127, 0, 0, 1}})
 		},
+		"tcp6": func() error {
+			return connect(unix.AF_INET6, unix.SOCK_STREAM, &unix.SockaddrInet6{Port: t.TCP6, Addr: [16]byte{15: 1}})
+		},
 		"udp": func() error {
 			return connect(unix.AF_INET, unix.SOCK_DGRAM, &unix.SockaddrInet4{Port: t.UDP, Addr: [4]byte{127, 0, 0, 1}})
 		},
-		"netlink":         func() error { return socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE) },
-		"vsock":           func() error { return socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0) },
-		"packet":          func() error { return socket(unix.AF_PACKET, unix.SOCK_RAW, 0) },
-		"crypto socket":   func() error { return socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0) },
-		"socket pair":     func() error { _, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); return err },
-		"io_uring":        func() error { var p [120]byte; return raw(unix.SYS_IO_URING_SETUP, 1, ptr(&p), 0) },
-		"userfaultfd":     call(unix.SYS_USERFAULTFD, 1, 0, 0),
-		"bpf":             func() error { var p [120]byte; return reached(raw(unix.SYS_BPF, 0, ptr(&p), 48), unix.EINVAL) },
-		"perf":            func() error { return perf() },
-		"add key":         func() error { return addKey() },
-		"keyring":         call(unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, ^uintptr(3), 0), // the user's
-		"shared memory":   call(unix.SYS_SHMGET, 0, 4096, 0o1666),
-		"file handle":     func() error { return handle() },
-		"unshare":         call(unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS, 0, 0),
+		"netlink":       func() error { return socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE) },
+		"vsock":         func() error { return socket(unix.AF_VSOCK, unix.SOCK_STREAM, 0) },
+		"packet":        func() error { return socket(unix.AF_PACKET, unix.SOCK_RAW, 0) },
+		"crypto socket": func() error { return socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0) },
+		"socket pair":   func() error { _, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); return err },
+		"io_uring":      func() error { var p [120]byte; return raw(unix.SYS_IO_URING_SETUP, 1, ptr(&p), 0) },
+		"userfaultfd":   call(unix.SYS_USERFAULTFD, 1, 0, 0),
+		"bpf":           func() error { var p [120]byte; return reached(raw(unix.SYS_BPF, 0, ptr(&p), 48), unix.EINVAL) },
+		"perf":          func() error { return perf() },
+		"add key":       func() error { return addKey() },
+		"keyring":       call(unix.SYS_KEYCTL, unix.KEYCTL_GET_KEYRING_ID, ^uintptr(3), 0), // the user's
+		"shared memory": sharedMemory,
+		"file handle":   func() error { return handle() },
+		"unshare": func() error {
+			// Of no use to a process with threads, which only then is told so.
+			return reached(raw(unix.SYS_UNSHARE, unix.CLONE_NEWUSER|unix.CLONE_NEWNS, 0, 0), unix.EINVAL)
+		},
 		"clone namespace": func() error { return fork(unix.CLONE_NEWUSER | uintptr(unix.SIGCHLD)) },
 		"fork":            func() error { return fork(uintptr(unix.SIGCHLD)) },
 		"clone3":          func() error { var p [88]byte; return reached(raw(unix.SYS_CLONE3, ptr(&p), 8, 0), unix.EINVAL) },
@@ -191,13 +222,65 @@ func readMemory(t Targets) error {
 	return err
 }
 
-func pidfd(pid int) error {
+func writeMemory(t Targets) error {
+	buf := []byte{0}
+	if err := readMemory(t); err != nil {
+		return err
+	}
+	// What is there already.
+	local, remote := []unix.Iovec{{Base: &buf[0], Len: 1}}, []unix.RemoteIovec{{Base: uintptr(t.Address), Len: 1}}
+	if _, err := unix.ProcessVMReadv(t.Keeper, local, remote, 0); err != nil {
+		return err
+	}
+	_, err := unix.ProcessVMWritev(t.Keeper, local, remote, 0)
+	return err
+}
+
+// pidfd takes a descriptor out of a process.
+func pidfd(pid, n int) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		return err
 	}
-	_, err = unix.PidfdGetfd(fd, 0, 0)
+	_, err = unix.PidfdGetfd(fd, n, 0)
 	return err
+}
+
+// overwrite opens a file, which is for reading only, for writing.
+func overwrite(path string) error {
+	if err := unix.Chmod(path, 0o600); err != nil {
+		return err
+	}
+	return open(path, unix.O_RDWR)
+}
+
+// anyProcess reads the environment, the memory or the descriptors of any
+// process but this one.
+func anyProcess() error {
+	all, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if pid, err := strconv.Atoi(e.Name()); err != nil || pid == os.Getpid() {
+			continue
+		}
+		for _, name := range []string{"environ", "mem", "maps", "fd/0"} {
+			if open("/proc/"+e.Name()+"/"+name, unix.O_RDONLY) == nil {
+				return nil
+			}
+		}
+	}
+	return errors.New("none can be read")
+}
+
+func sharedMemory() error {
+	id, _, e := unix.Syscall(unix.SYS_SHMGET, 0, 4096, 0o1600)
+	if e != 0 {
+		return e
+	}
+	unix.Syscall(unix.SYS_SHMCTL, id, 0, 0) // IPC_RMID
+	return nil
 }
 
 func visible(pid int) error {
@@ -236,7 +319,7 @@ func fork(flags uintptr) error {
 }
 
 func setns() error {
-	fd, err := unix.PidfdOpen(1, 0)
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {
 		return err
 	}
