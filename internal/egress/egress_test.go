@@ -42,20 +42,9 @@ func newProxy(t *testing.T, url, login string) *egress.Proxy {
 // TestTunnel: each kind of proxy connects by name and by address, for the
 // credential alone, and what the server says first arrives.
 func TestTunnel(t *testing.T) {
-	l := must(net.Listen("tcp", "127.0.0.1:0"))
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			io.WriteString(c, "220 ready\n")
-			io.Copy(c, c)
-			c.Close()
-		}
-	}()
-	at := l.Addr().(*net.TCPAddr).AddrPort()
+	server := must(testnet.StartRaw(testnet.RawConfig{Banner: "220 ready\n", Echo: true}))
+	defer server.Close()
+	at := server.Addr()
 	authority := must(testnet.NewCA())
 	cert := must(authority.Cert("localhost"))
 	proxy := must(testnet.StartProxy(map[string]netip.AddrPort{"good.test:25": at, "[2001:db8::1]:25": at, "192.0.2.1:25": at}, &cert))
@@ -174,20 +163,23 @@ func say(t *testing.T, text string) (addr string) {
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
 	t.Cleanup(func() { l.Close() })
 	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				io.WriteString(c, text)
-				c.(*net.TCPConn).CloseWrite()
-				io.Copy(io.Discard, c)
-			}()
+		for sayOnce(l, text) == nil {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// sayOnce says text to the next who connects.
+func sayOnce(l net.Listener, text string) error {
+	c, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	io.WriteString(c, text)
+	c.(*net.TCPConn).CloseWrite()
+	io.Copy(io.Discard, c)
+	return nil
 }
 
 // TestSilentProxy: a proxy that never answers is given up.
@@ -222,16 +214,7 @@ func FuzzAnswer(f *testing.F) {
 		if socks {
 			url = "socks5://"
 		}
-		go func() {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			defer c.Close()
-			io.WriteString(c, text)
-			c.(*net.TCPConn).CloseWrite()
-			io.Copy(io.Discard, c)
-		}()
+		go sayOnce(l, text)
 		c, err := newProxy(t, url+l.Addr().String(), "").Dial(t.Context(), "good.test", 443)
 		if err != nil {
 			if reason(err) == policy.None {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
+	"github.com/cutoutdev/cutout/internal/socks"
 )
 
 // User is the name that goes with every password.
@@ -94,7 +95,7 @@ func (s *Server) serve(ctx context.Context, c *net.TCPConn) {
 		return
 	}
 	var cl client = &connectClient{r: r, w: c}
-	if first[0] == socksVersion {
+	if first[0] == socks.Version {
 		cl = &socksClient{r: r, w: c}
 	}
 	t, err := cl.ask(s.Password)

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/cutoutdev/cutout/internal/socks"
 )
 
 // MaxSOCKS is the longest that a SOCKS client says before its request ends:
@@ -29,7 +31,7 @@ func SOCKSTarget(said []byte) (host string, err error) {
 	switch version {
 	case 4:
 		return socks4(s)
-	case 5:
+	case socks.Version:
 		return socks5(s)
 	}
 	return "", errNotSOCKS
@@ -41,20 +43,20 @@ func socks5(s cryptobyte.String) (string, error) {
 	if !s.ReadUint8LengthPrefixed(&text) || !s.ReadUint8(&version) {
 		return "", io.ErrUnexpectedEOF
 	}
-	if version == 1 { // a user and a password come first
+	if version == socks.PasswordVersion { // a user and a password come first
 		if !s.ReadUint8LengthPrefixed(&text) || !s.ReadUint8LengthPrefixed(&password) || !s.ReadUint8(&version) {
 			return "", io.ErrUnexpectedEOF
 		}
 	}
-	if version != 5 {
+	if version != socks.Version {
 		return "", errNotSOCKS
 	}
 	if !s.Skip(2) || !s.ReadUint8(&kind) { // command, reserved
 		return "", io.ErrUnexpectedEOF
 	}
-	size := map[uint8]int{1: 4, 4: 16}[kind]
+	size := map[uint8]int{socks.IPv4: 4, socks.IPv6: 16}[kind]
 	switch {
-	case kind == 3:
+	case kind == socks.Name:
 		if !s.ReadUint8LengthPrefixed(&text) {
 			return "", io.ErrUnexpectedEOF
 		}

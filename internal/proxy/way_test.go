@@ -182,24 +182,13 @@ func TestProxyIsAskedForTheNameThatIsMeant(t *testing.T) {
 		"not the only one":          {[]string{"one.test"}, hello("three.test"), "93.184.216.77:8080"},
 		"the only one":              {[]string{"one.test"}, hello("one.test"), "one.test:8080"},
 	} {
-		l := must(net.Listen("tcp", "127.0.0.1:0"))
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					if tt.says != "" { // a server that waits
-						c.Read(make([]byte, 1))
-					}
-					io.WriteString(c, banner)
-				}()
-			}
-		}()
-		at := l.Addr().(*net.TCPAddr).AddrPort()
+		server := testnet.RawConfig{Banner: banner}
+		if tt.says != "" { // one that waits
+			server = testnet.RawConfig{Reply: banner}
+		}
+		raw := must(testnet.StartRaw(server))
+		t.Cleanup(func() { raw.Close() })
+		at := raw.Addr()
 		r := &relayed{to: map[string]netip.AddrPort{"one.test:8080": at, "two.test:8080": at, "three.test:8080": at, "93.184.216.77:8080": at}}
 		w := newWorld(t, "h1", through(r))
 		dst := netip.MustParseAddrPort("93.184.216.77:8080")

@@ -33,12 +33,13 @@ var may = map[string]string{
 	// One protocol each.
 	"internal/pin":       "internal/hostname",
 	"internal/ca":        "internal/hostname",
-	"internal/hello":     "internal/hostname",
+	"internal/hello":     "internal/hostname internal/socks",
+	"internal/socks":     "",
 	"internal/reframe":   "internal/hostname internal/policy",
 	"internal/dns":       "internal/audit internal/hostname internal/pin internal/policy",
 	"internal/coding":    "",
 	"internal/websocket": "",
-	"internal/egress":    "internal/hostname internal/policy internal/secret",
+	"internal/egress":    "internal/hostname internal/policy internal/secret internal/socks",
 	"internal/proxy": "internal/audit internal/ca internal/coding internal/conntrack internal/egress internal/hello internal/hostname internal/pin internal/policy " +
 		"internal/reframe internal/rewrite internal/secret internal/splice internal/websocket",
 	"internal/conntrack":      "internal/policy",
@@ -47,7 +48,7 @@ var may = map[string]string{
 	"internal/splice":         "",
 	"internal/netstack":       "internal/netstack/frame",
 	"internal/netstack/frame": "",
-	"internal/forward":        "internal/hostname",
+	"internal/forward":        "internal/hostname internal/socks",
 
 	// The machine and what runs in it.
 	"internal/image":       "",
