@@ -12,10 +12,10 @@ import (
 // the rate equal ones are held and written as one, with their count. None is
 // lost.
 const (
-	defaultBurst = 50               // at once: more than a working program has refused
-	kindRate     = 1                // a second, from then on
-	holdFor      = 30 * time.Second // how late a count may come
-	maxHeld      = 128              // different events held; more are told as one of their kind
+	burst    = 50               // at once: more than a working program has refused
+	kindRate = 1                // a second, from then on
+	holdFor  = 30 * time.Second // how late a count may come
+	maxHeld  = 128              // different events held; more are told as one of their kind
 )
 
 // coalesced reports whether e is of those that are bounded: all but what became
@@ -39,7 +39,7 @@ type allowance struct {
 	filled time.Time
 }
 
-func (a *allowance) spend(now time.Time, burst float64) bool {
+func (a *allowance) spend(now time.Time) bool {
 	a.tokens = min(burst, a.tokens+kindRate*now.Sub(a.filled).Seconds())
 	a.filled = now
 	if a.tokens < 1 {
@@ -52,7 +52,6 @@ func (a *allowance) spend(now time.Time, burst float64) bool {
 // A coalescer is the part of a log that holds events back. Its log's lock
 // guards it.
 type coalescer struct {
-	burst      float64
 	allowances map[kind]*allowance
 	held       map[Event]Event // by what makes them equal
 	flush      *time.Timer     // runs while something is held
@@ -63,13 +62,13 @@ func (c *coalescer) take(e Event, later func()) bool {
 	k := kind{e.Event, e.Reason}
 	a := c.allowances[k]
 	if a == nil {
-		a = &allowance{tokens: c.burst, filled: e.Time}
+		a = &allowance{tokens: burst, filled: e.Time}
 		if c.allowances == nil {
 			c.allowances, c.held = make(map[kind]*allowance), make(map[Event]Event)
 		}
 		c.allowances[k] = a // as many as there are reasons
 	}
-	if a.spend(e.Time, c.burst) {
+	if a.spend(e.Time) {
 		return false
 	}
 	c.hold(e)

@@ -17,7 +17,8 @@ import (
 func written(t *testing.T, add func(*Log)) []Event {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
-	l, err := Create(path, Config{})
+	seen := 0
+	l, err := Create(path, Config{Observe: func(Event) { seen++ }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +37,9 @@ func written(t *testing.T, add func(*Log)) []Event {
 			t.Fatal(err)
 		}
 		out = append(out, e)
+	}
+	if n := total(out); n != seen {
+		t.Errorf("%d events were observed, and the lines stand for %d", seen, n)
 	}
 	return out
 }
@@ -69,7 +73,7 @@ func TestScanIsFewLines(t *testing.T) {
 					}
 				}
 			})
-			if len(all) > defaultBurst+maxHeld+10 {
+			if len(all) > burst+maxHeld+10 {
 				t.Errorf("%d lines", len(all))
 			}
 			if n := total(all); n != scan {
@@ -105,7 +109,7 @@ func TestKindsApart(t *testing.T) {
 			refused++
 		}
 	}
-	if substituted != 1000 || other != 2 || refused > defaultBurst+10 {
+	if substituted != 1000 || other != 2 || refused > burst+10 {
 		t.Errorf("%d substitutions, %d of the other kinds, %d lines of refusals", substituted, other, refused)
 	}
 }
@@ -113,7 +117,7 @@ func TestKindsApart(t *testing.T) {
 // TestHeldIsWritten: a count does not wait for the log's end.
 func TestHeldIsWritten(t *testing.T) {
 	all := written(t, func(l *Log) {
-		for range 2 * defaultBurst {
+		for range 2 * burst {
 			l.Append(Event{Event: Denied, Reason: policy.AddressDenied})
 		}
 		l.mu.Lock()
@@ -132,7 +136,7 @@ func TestHeldIsWritten(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	if n := total(all); n != 2*defaultBurst {
+	if n := total(all); n != 2*burst {
 		t.Errorf("%d events", n)
 	}
 }

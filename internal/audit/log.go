@@ -17,13 +17,14 @@ type Config struct {
 	// the log's lock being given up: it must be quick and must not append.
 	Notify func(Event)
 
+	// Observe is told every event as it comes, before equal ones are counted
+	// and whether or not it can be written. It may be called from several
+	// goroutines, and must be quick.
+	Observe func(Event)
+
 	// MaxBytes is how large a file may grow before the log goes on in another;
 	// 0 = 64 MiB, some 300,000 events.
 	MaxBytes int64
-
-	// Burst is how many events of one kind are written as they come before
-	// equal ones are counted; 0 = 50.
-	Burst int
 
 	// BestEffort has Append succeed though nothing can be written. What is
 	// lost is counted, and told when it can be.
@@ -62,10 +63,7 @@ func Create(path string, cfg Config) (*Log, error) {
 	if cfg.MaxBytes == 0 {
 		cfg.MaxBytes = defaultMaxBytes
 	}
-	if cfg.Burst == 0 {
-		cfg.Burst = defaultBurst
-	}
-	return &Log{cfg: cfg, path: path, file: f, bounds: coalescer{burst: float64(cfg.Burst)}}, nil
+	return &Log{cfg: cfg, path: path, file: f}, nil
 }
 
 func createFile(path string) (*os.File, error) {
@@ -76,6 +74,16 @@ func createFile(path string) (*os.File, error) {
 // write has failed every later one fails too, unless it is best effort: the
 // caller must then stop substituting.
 func (l *Log) Append(e Event) error {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	e.Time = e.Time.UTC()
+	for _, text := range []*string{&e.Surface, &e.Host, &e.Dst, &e.Method, &e.Path, &e.Detail} {
+		*text = clip(*text)
+	}
+	if l.cfg.Observe != nil {
+		l.cfg.Observe(e)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -83,13 +91,6 @@ func (l *Log) Append(e Event) error {
 		return l.failed
 	case l.file == nil:
 		return errors.New("audit log is closed")
-	}
-	if e.Time.IsZero() {
-		e.Time = time.Now()
-	}
-	e.Time = e.Time.UTC()
-	for _, text := range []*string{&e.Surface, &e.Host, &e.Dst, &e.Method, &e.Path, &e.Detail} {
-		*text = clip(*text)
 	}
 	if e.coalesced() && l.bounds.take(e, l.flush) {
 		return nil

@@ -561,10 +561,8 @@ func TestSocketBlocked(t *testing.T) {
 			if e.Surface != "websocket" || e.Secret != "API_KEY" {
 				t.Errorf("event is %+v", e)
 			}
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if len(w.ended) != 1 {
-				t.Errorf("ended %v", w.ended)
+			if ended := w.terminated(); len(ended) != 1 {
+				t.Errorf("ended %v", ended)
 			}
 		})
 	}

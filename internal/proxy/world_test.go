@@ -81,7 +81,7 @@ func newWorld(t testing.TB, protocol string, options ...option) *world {
 	w.store = must(secret.NewStore(0))
 	t.Cleanup(func() { w.store.Close() })
 	w.leafs = must(ca.New(ca.Config{Allow: func(hostname.Name) bool { return true }}))
-	log := must(audit.Create(filepath.Join(t.TempDir(), "audit.jsonl"), audit.Config{Notify: w.note, Burst: 1 << 20}))
+	log := must(audit.Create(filepath.Join(t.TempDir(), "audit.jsonl"), audit.Config{Observe: w.note}))
 	t.Cleanup(func() { log.Close() })
 
 	w.good = w.upstream("good.test")
@@ -213,6 +213,20 @@ func (w *world) expect(kind string, reason policy.Reason) audit.Event {
 	}
 	w.t.Fatalf("no event %s %s among %v", kind, reason, w.events)
 	return audit.Event{}
+}
+
+// terminated waits for the sandbox's end and returns why.
+func (w *world) terminated() []policy.Reason {
+	for range 50 {
+		w.mu.Lock()
+		ended := slices.Clone(w.ended)
+		w.mu.Unlock()
+		if len(ended) > 0 {
+			return ended
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil
 }
 
 // connect opens a connection as the guest does.
