@@ -12,10 +12,11 @@ func (o *runOptions) configure(flags *pflag.FlagSet) error {
 	if o.Conf == "" {
 		return nil
 	}
-	file, whole, err := config.LoadFile(o.Conf)
+	file, whole, places, err := config.LoadFile(o.Conf)
 	if err != nil {
 		return err
 	}
+	o.places = places
 	o.Also = append(o.Also, whole, config.Text{Where: "--conf", Text: o.Conf})
 	file.Merge(&o.Run, flags.Changed)
 	if o.Image == "" {
@@ -26,7 +27,7 @@ func (o *runOptions) configure(flags *pflag.FlagSet) error {
 	}
 	if !flags.Changed("timeout") {
 		if o.Timeout, err = file.Deadline(); err != nil {
-			return err
+			return places.Locate(err)
 		}
 	}
 	if file.TTY != nil && !flags.Changed("tty") && !flags.Changed("no-tty") {

@@ -30,6 +30,8 @@ type runOptions struct {
 	Quiet   bool
 	Boot    bool // not from a snapshot
 	Conf    string
+
+	places config.Places // in Conf
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -181,14 +183,14 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	}
 	spec, err := o.Build(ctx, os.LookupEnv, values)
 	if err != nil {
-		return relay.cause(usageError{err})
+		return relay.cause(usageError{o.places.Locate(err)})
 	}
 	for _, w := range spec.Warnings() {
 		a.tell(keeper.Message{Notice: w}, o.Quiet)
 	}
 	copies, err := parseCopies(o.Copies)
 	if err != nil {
-		return err
+		return o.places.Locate(err)
 	}
 	if err := values.Check(ctx, copiedTexts(copies)); err != nil {
 		return err
@@ -205,7 +207,7 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	}
 	img, err := a.findImage(ctx, home, o.Image)
 	if err != nil {
-		return relay.cause(err)
+		return relay.cause(o.places.Locate(config.In("image", o.Image, err)))
 	}
 	command, err := guestCommand(img, o)
 	if err != nil {

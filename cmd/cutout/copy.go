@@ -27,27 +27,35 @@ type copySpec struct {
 func parseCopies(texts []string) ([]copySpec, error) {
 	var out []copySpec
 	for _, text := range texts {
-		i := strings.LastIndex(text, ":")
-		if i <= 0 || !path.IsAbs(text[i+1:]) {
-			return nil, term.WithHint(usageError{fmt.Errorf("invalid --copy %q", text)}, "write --copy SRC:/DST")
-		}
-		c := copySpec{src: text[:i], dst: path.Clean(text[i+1:])}
-		if _, err := os.Stat(c.src); err != nil {
-			return nil, term.WithHint(fmt.Errorf("--copy %q: %w", text, err), "check the path")
-		}
-		if strings.HasSuffix(text, "/") {
-			abs, err := filepath.Abs(c.src)
-			if err != nil {
-				return nil, fmt.Errorf("--copy %q: %w", text, err)
-			}
-			c.dst = path.Join(c.dst, filepath.Base(abs))
-		}
-		if c.dst == "/" {
-			return nil, term.WithHint(usageError{fmt.Errorf("--copy %q would replace the guest's root", text)}, "name a directory in it")
+		c, err := parseCopy(text)
+		if err != nil {
+			return nil, config.In("copy", text, err)
 		}
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+func parseCopy(text string) (copySpec, error) {
+	i := strings.LastIndex(text, ":")
+	if i <= 0 || !path.IsAbs(text[i+1:]) {
+		return copySpec{}, term.WithHint(usageError{fmt.Errorf("invalid --copy %q", text)}, "write --copy SRC:/DST")
+	}
+	c := copySpec{src: text[:i], dst: path.Clean(text[i+1:])}
+	if _, err := os.Stat(c.src); err != nil {
+		return c, term.WithHint(fmt.Errorf("--copy %q: %w", text, err), "check the path")
+	}
+	if strings.HasSuffix(text, "/") {
+		abs, err := filepath.Abs(c.src)
+		if err != nil {
+			return c, fmt.Errorf("--copy %q: %w", text, err)
+		}
+		c.dst = path.Join(c.dst, filepath.Base(abs))
+	}
+	if c.dst == "/" {
+		return c, term.WithHint(usageError{fmt.Errorf("--copy %q would replace the guest's root", text)}, "name a directory in it")
+	}
+	return c, nil
 }
 
 // copiedTexts lists the paths: they become visible in the guest.

@@ -46,7 +46,7 @@ func (b Boundary) build(ctx context.Context, values Values, texts []Text, more .
 	login, badLogin := b.Egress.request()
 	read, err := b.bind(ctx, &spec, values, true, login...)
 	for i, r := range read {
-		err = cmp.Or(err, checkLogin(login[i], r))
+		err = cmp.Or(err, In("egress-proxy-auth", b.Egress.Auth, checkLogin(login[i], r)))
 	}
 	err = cmp.Or(err, badLogin)
 	// Before anything is parsed, since errors quote what they do not like.
@@ -73,7 +73,7 @@ func (b Boundary) audit(spec *keeper.Spec) error {
 	case "best-effort":
 		spec.AuditBestEffort = true
 	default:
-		return hinted("--audit: unknown mode", "write --audit strict, which is the default, or --audit best-effort")
+		return In("audit", b.Audit, hinted("--audit: unknown mode", "write --audit strict, which is the default, or --audit best-effort"))
 	}
 	return nil
 }
@@ -89,19 +89,19 @@ func (b Boundary) network(spec *keeper.Spec) error {
 		return err
 	}
 	spec.Net.OnlyAllowed = b.OnlyAllowed
-	for _, text := range b.ConnectTo {
+	if err := each("connect-to", b.ConnectTo, func(text string) error {
 		c, err := ParseConnectTo(text)
-		if err != nil {
-			return err
-		}
 		spec.Net.ConnectTo = append(spec.Net.ConnectTo, c)
+		return err
+	}); err != nil {
+		return err
 	}
-	for _, text := range b.Nameservers {
+	if err := each("dns-nameserver", b.Nameservers, func(text string) error {
 		ns, err := ParseNameserver(text)
-		if err != nil {
-			return err
-		}
 		spec.Net.Nameservers = append(spec.Net.Nameservers, ns)
+		return err
+	}); err != nil {
+		return err
 	}
 	return b.tls(spec)
 }
@@ -113,12 +113,12 @@ func (b Boundary) tls(spec *keeper.Spec) error {
 	case "all", "off":
 		spec.TLS.Intercept = b.Intercept
 	default:
-		return hinted(fmt.Sprintf("unknown --tls-intercept %q", b.Intercept), "use auto, all or off")
+		return In("tls-intercept", b.Intercept, hinted(fmt.Sprintf("unknown --tls-intercept %q", b.Intercept), "use auto, all or off"))
 	}
 	if err := scrubAll(spec); err != nil {
 		return err
 	}
-	for _, text := range b.Bypass {
+	if err := each("tls-bypass", b.Bypass, func(text string) error {
 		p, err := hostname.ParsePattern(text)
 		if err != nil {
 			return fmt.Errorf("--tls-bypass: %w", err)
@@ -131,22 +131,22 @@ func (b Boundary) tls(spec *keeper.Spec) error {
 			}
 		}
 		spec.TLS.Bypass = append(spec.TLS.Bypass, p)
+		return nil
+	}); err != nil {
+		return err
 	}
-	for _, file := range b.UpstreamCAs {
+	if err := each("tls-upstream-ca-cert", b.UpstreamCAs, func(file string) error {
 		data, err := ReadUpstreamCA(file)
-		if err != nil {
-			return err
-		}
 		spec.TLS.CAs = append(spec.TLS.CAs, keeper.UpstreamCA{PEM: data})
+		return err
+	}); err != nil {
+		return err
 	}
-	for _, text := range b.UpstreamCAFor {
+	return each("tls-upstream-ca-cert-for", b.UpstreamCAFor, func(text string) error {
 		ca, err := ParseUpstreamCAFor(text)
-		if err != nil {
-			return err
-		}
 		spec.TLS.CAs = append(spec.TLS.CAs, ca)
-	}
-	return nil
+		return err
+	})
 }
 
 // texts lists all that the user wrote.

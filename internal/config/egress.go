@@ -72,7 +72,7 @@ func (e Egress) request() ([]helper.Request, error) {
 	}
 	src, _, ok := readSource(e.Auth)
 	if !ok {
-		return nil, hinted("--egress-proxy-auth does not say where the credential is", "name a source of USER:PASSWORD: "+strings.Join(Schemes(), ", "))
+		return nil, In("egress-proxy-auth", e.Auth, hinted("--egress-proxy-auth does not say where the credential is", "name a source of USER:PASSWORD: "+strings.Join(Schemes(), ", ")))
 	}
 	return []helper.Request{{Name: keeper.LoginName, Scheme: src.Scheme, Ref: src.Ref}}, nil
 }
@@ -96,11 +96,12 @@ const maxLogin = 4 << 10
 // apply parses all of it.
 func (e Egress) apply(net *keeper.Net) error {
 	if e.Proxy == "" || e.Proxy == NoProxy {
-		for flag, given := range map[string]bool{
-			"--egress-proxy-auth": e.Auth != "", "--egress-proxy-bypass": e.Bypass != nil, "--egress-proxy-dns": e.Names,
-		} {
-			if given {
-				return hinted(flag+" without a proxy", "name it with --egress-proxy URL")
+		for key, texts := range map[string][]string{"egress-proxy-auth": {e.Auth}, "egress-proxy-bypass": e.Bypass, "egress-proxy-dns": {}} {
+			if key == "egress-proxy-dns" && e.Names {
+				texts = []string{"true"}
+			}
+			if len(texts) > 0 && texts[0] != "" {
+				return In(key, texts[0], hinted("--"+key+" without a proxy", "name it with --egress-proxy URL"))
 			}
 		}
 		return nil
@@ -112,14 +113,17 @@ func (e Egress) apply(net *keeper.Net) error {
 		if e.From != "" {
 			hint = "name the proxy with --egress-proxy URL and where the credential is with --egress-proxy-auth SOURCE, or go without with --egress-proxy " + NoProxy
 		}
-		return hinted(e.where()+" holds a credential", hint)
+		return In("egress-proxy", e.Proxy, hinted(e.where()+" holds a credential", hint))
 	case err != nil:
-		return hinted(e.where()+" names no proxy: "+err.Error(), "write http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT")
+		return In("egress-proxy", e.Proxy, hinted(e.where()+" names no proxy: "+err.Error(), "write http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT"))
 	}
-	for _, b := range e.Bypass {
+	if err := each("egress-proxy-bypass", e.Bypass, func(b string) error {
 		if strings.Contains(b, "://") || strings.Contains(b, "@") {
 			return hinted("--egress-proxy-bypass: one of its hosts is none", "write HOST, .SUFFIX, an address or a prefix, with commas between")
 		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	s.Bypass, s.Login, s.Names = strings.Join(e.Bypass, ","), e.Auth != "", e.Names
 	net.Egress = &s

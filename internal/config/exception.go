@@ -13,23 +13,25 @@ import (
 // exceptions are what a user admitted by name although it is dangerous.
 type exceptions struct {
 	shared []string // patterns, canonical
+	texts  []string // as they are written
 	any    []string // secrets that may go to every host
 	used   map[string]bool
 }
 
 func (r Rules) exceptions() (exceptions, error) {
 	e := exceptions{any: r.AllowAnyHost, used: map[string]bool{}}
-	for _, text := range r.AllowSharedSuffix {
+	err := each("allow-shared-suffix", r.AllowSharedSuffix, func(text string) error {
 		p, err := hostname.ParseShared(text)
 		switch {
 		case err != nil:
-			return e, fmt.Errorf("--allow-shared-suffix: %w", err)
+			return fmt.Errorf("--allow-shared-suffix: %w", err)
 		case !p.Shared():
-			return e, hinted(fmt.Sprintf("--allow-shared-suffix: %s needs no permission", p), "it covers the names of one owner; leave the flag out")
+			return hinted(fmt.Sprintf("--allow-shared-suffix: %s needs no permission", p), "it covers the names of one owner; leave the flag out")
 		}
-		e.shared = append(e.shared, p.String())
-	}
-	return e, nil
+		e.shared, e.texts = append(e.shared, p.String()), append(e.texts, text)
+		return nil
+	})
+	return e, err
 }
 
 // pattern reads a host pattern of the secret name.
@@ -58,17 +60,17 @@ func (e exceptions) pattern(s, name string) (hostname.Pattern, error) {
 // unused refuses permission for what no secret asks: it is a mistake in
 // either flag.
 func (e exceptions) unused() error {
-	for _, p := range e.shared {
+	for i, p := range e.shared {
 		if !e.used[p] {
-			return hinted(fmt.Sprintf("--allow-shared-suffix %s: no secret has this host", p), "write it as in --secret, or leave it out")
+			return In("allow-shared-suffix", e.texts[i], hinted(fmt.Sprintf("--allow-shared-suffix %s: no secret has this host", p), "write it as in --secret, or leave it out"))
 		}
 	}
-	for _, name := range e.any {
+	return each("allow-any-host", e.any, func(name string) error {
 		if !e.used["* "+name] {
 			return hinted(fmt.Sprintf("--allow-any-host: %s does not go to *", shown(name)), "write --secret NAME@*, or leave the flag out")
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // parseNameAtHost reads NAME@HOST, HOST being one exact name.
@@ -98,7 +100,7 @@ func parseExact(flag, host string) (hostname.Name, error) {
 // without a port, else to the ports that it is bound with.
 func (r Rules) plain(find finder) error {
 	const flag = "--allow-plain"
-	for _, text := range r.AllowPlain {
+	return each(flag[2:], r.AllowPlain, func(text string) error {
 		name, host, err := parseNameAtHost(flag, text)
 		if err != nil {
 			return err
@@ -110,8 +112,8 @@ func (r Rules) plain(find finder) error {
 		if !slices.Contains(s.Plain, host) {
 			s.Plain = append(s.Plain, host)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // unverified lets values go to hosts that do not prove who they are. It
@@ -119,7 +121,7 @@ func (r Rules) plain(find finder) error {
 // value.
 func (r Rules) unverified(find finder, noVerify []hostname.Name) error {
 	const flag = "--allow-unverified"
-	for _, text := range r.AllowUnverified {
+	return each(flag[2:], r.AllowUnverified, func(text string) error {
 		name, host, err := parseNameAtHost(flag, text)
 		if err != nil {
 			return err
@@ -135,8 +137,8 @@ func (r Rules) unverified(find finder, noVerify []hostname.Name) error {
 		if !slices.Contains(s.Unverified, host) {
 			s.Unverified = append(s.Unverified, host)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // findHost returns the secret name, one of whose hosts must be host.

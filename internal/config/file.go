@@ -84,11 +84,7 @@ func (f File) Merge(r *Run, given func(flag string) bool) {
 		if slices.ContainsFunc(r.Env, func(e string) bool { n, _, _ := strings.Cut(e, "="); return n == name }) {
 			continue
 		}
-		e := name
-		if v := f.Env[name]; v != nil {
-			e += "=" + string(*v)
-		}
-		r.Env = append(r.Env, e)
+		r.Env = append(r.Env, variable(name, f.Env[name]))
 	}
 	if len(r.Args) == 0 {
 		r.Args = f.Command
@@ -142,20 +138,32 @@ func (f File) mergeProfile(n *Network, given func(flag string) bool) {
 	n.DefaultEgress, n.DefaultIngress = string(f.NetDefaultEgress), string(f.NetDefaultIngress)
 }
 
+// variable is what -e is given.
+func variable(name string, value *text) string {
+	if value == nil {
+		return name
+	}
+	return name + "=" + string(*value)
+}
+
+// flag is what --secret is given.
+func (s FileSecret) flag(name string) string {
+	if s.Source != "" {
+		name += "=" + string(s.Source)
+	}
+	if s.Hosts != nil {
+		name += "@" + strings.Join(s.Hosts, ",")
+	}
+	return name
+}
+
 // merge writes the secret as flags would.
 func (s FileSecret) merge(name string, r *Rules) {
 	begins := func(texts []string, with string) bool {
 		return slices.ContainsFunc(texts, func(t string) bool { return t == name || with != "" && strings.HasPrefix(t, name+with) })
 	}
 	if !begins(r.Secrets, "=") && !begins(r.Secrets, "@") {
-		flag := name
-		if s.Source != "" {
-			flag += "=" + string(s.Source)
-		}
-		if s.Hosts != nil {
-			flag += "@" + strings.Join(s.Hosts, ",")
-		}
-		r.Secrets = append(r.Secrets, flag)
+		r.Secrets = append(r.Secrets, s.flag(name))
 	}
 	add := func(to *[]string, with string, texts ...string) {
 		if begins(*to, with) {
@@ -191,7 +199,7 @@ func (f File) Deadline() (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(string(f.Timeout))
 	if err != nil || d < 0 {
-		return 0, hinted("timeout: it is not a duration", "write 90s, 5m or 2h")
+		return 0, In("timeout", string(f.Timeout), hinted("timeout: it is not a duration", "write 90s, 5m or 2h"))
 	}
 	return d, nil
 }

@@ -138,7 +138,7 @@ func TestFileIsSearched(t *testing.T) {
 	if err := os.WriteFile(path, []byte("secrets: {TOK: {hosts: a.example}} # "+value+"\nworkdir: /x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, whole, err := LoadFile(path)
+	f, whole, _, err := LoadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestSchema(t *testing.T) {
 		"nothing: 1":                                false,
 		"- a":                                       false,
 	} {
-		_, parsed := parseFile([]byte(text))
+		_, _, parsed := readFile([]byte(text))
 		var v any
 		data, err := yaml.YAMLToJSON([]byte(text))
 		if err == nil {
@@ -225,7 +225,7 @@ func TestDocumentedFile(t *testing.T) {
 		t.Fatal("the page has no example")
 	}
 	for _, e := range examples {
-		f, err := parseFile(e[1])
+		f, _, err := readFile(e[1])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,44 +29,45 @@ const (
 )
 
 // LoadFile reads a file of --conf and returns it with all that stands in it,
-// for the search for values. A file with a source that runs a command must be
-// the caller's own.
-func LoadFile(path string) (File, Text, error) {
-	whole := Text{Where: path}
+// for the search for values, and where. A file with a source that runs a
+// command must be the caller's own.
+func LoadFile(path string) (File, Text, Places, error) {
+	whole, places := Text{Where: path}, Places{path: path}
 	// A pipe without a writer would be waited for.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return File{}, whole, hinted(fmt.Sprintf("read configuration: %v", err), "check the path")
+		return File{}, whole, places, hinted(fmt.Sprintf("read configuration: %v", err), "check the path")
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return File{}, whole, fmt.Errorf("read configuration: %w", err)
+		return File{}, whole, places, fmt.Errorf("read configuration: %w", err)
 	case !info.Mode().IsRegular():
-		return File{}, whole, fmt.Errorf("read configuration: %s is not a file", path)
+		return File{}, whole, places, fmt.Errorf("read configuration: %s is not a file", path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
-		return File{}, whole, fmt.Errorf("read configuration: %w", err)
+		return File{}, whole, places, fmt.Errorf("read configuration: %w", err)
 	}
 	if len(data) > maxFile {
 		line := 1 + bytes.Count(data[:maxFile], []byte("\n"))
-		return File{}, whole, fmt.Errorf("%s:%d:1: the file is larger than %d KiB", path, line, maxFile>>10)
+		return File{}, whole, places, fmt.Errorf("%s:%d:1: the file is larger than %d KiB", path, line, maxFile>>10)
 	}
 	whole.Text = string(data)
-	file, err := parseFile(data)
+	file, at, err := readFile(data)
 	if err != nil {
 		if e, ok := errors.AsType[*Error](err); ok {
 			e.Text = path + ":" + e.Text
 		}
-		return File{}, whole, err
+		return File{}, whole, places, err
 	}
+	places.at = at
 	if file.runs() && !ownFile(info) {
-		return File{}, whole, hinted(fmt.Sprintf("%s is not yours alone to write, and has a command run for a value", path),
+		return File{}, whole, places, hinted(fmt.Sprintf("%s is not yours alone to write, and has a command run for a value", path),
 			"read it, and then copy it or make it yours: what it says is run with your rights")
 	}
-	return file, whole, nil
+	return file, whole, places, nil
 }
 
 // ownFile reports whether nobody but the caller and root can write the file.
@@ -75,41 +76,48 @@ func ownFile(info os.FileInfo) bool {
 	return ok && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&0o002 == 0
 }
 
-// parseFile reads the text of a file. Its errors begin with line and column,
-// and quote nothing of the text but the names of keys.
-func parseFile(data []byte) (File, error) {
+// readFile reads the text of a file, and where its texts stand. Its errors
+// begin with line and column, and quote nothing of the text but the names of
+// keys.
+func readFile(data []byte) (File, map[origin]*token.Position, error) {
 	var f File
+	body, err := parseFile(data)
+	if err != nil || body == nil {
+		return f, nil, err
+	}
+	if err := yaml.NodeToValue(body, &f, yaml.Strict()); err != nil {
+		return f, nil, explained(err)
+	}
+	if t := emptyKey(body); t != nil {
+		return f, nil, at(t, "there is nothing behind it", "leave it out, or write what belongs there")
+	}
+	return f, placesOf(body, f), checkNames(body, f)
+}
+
+// parseFile returns the tree of a file's one document, nil if it has none.
+func parseFile(data []byte) (ast.Node, error) {
 	if !utf8.Valid(data) {
-		return f, at(nil, "it is not UTF-8", "")
+		return nil, at(nil, "it is not UTF-8", "")
 	}
 	tokens := lexer.Tokenize(string(data))
 	if err := checkTokens(tokens); err != nil {
-		return f, err
+		return nil, err
 	}
 	tree, err := parser.Parse(tokens, 0)
 	if err != nil {
-		return f, explained(err)
+		return nil, explained(err)
 	}
 	var body ast.Node
 	for _, doc := range tree.Docs {
 		switch {
 		case doc.Body == nil:
 		case body != nil:
-			return f, at(doc.Body.GetToken(), "there is a second document", "write one")
+			return nil, at(doc.Body.GetToken(), "there is a second document", "write one")
 		default:
 			body = doc.Body
 		}
 	}
-	if body == nil {
-		return f, nil
-	}
-	if err := yaml.NodeToValue(body, &f, yaml.Strict()); err != nil {
-		return f, explained(err)
-	}
-	if t := emptyKey(body); t != nil {
-		return f, at(t, "there is nothing behind it", "leave it out, or write what belongs there")
-	}
-	return f, checkNames(body, f)
+	return body, nil
 }
 
 // checkTokens refuses what a configuration does not need and a parser may

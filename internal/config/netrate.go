@@ -69,10 +69,5 @@ func parseRate(s string) (float64, error) {
 // rates reads all of them.
 func (b Boundary) rates(net *keeper.Net) error {
 	net.Rates = keeper.Rates{FromGuest: defaultRate, ToGuest: defaultRate}
-	for _, text := range b.Rates {
-		if err := ParseNetRate(text, &net.Rates); err != nil {
-			return err
-		}
-	}
-	return nil
+	return each("net-rate", b.Rates, func(text string) error { return ParseNetRate(text, &net.Rates) })
 }

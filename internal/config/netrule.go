@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -163,22 +162,23 @@ func (n Network) Apply(net *keeper.Net) error {
 		return err
 	}
 	net.Profile = profile
-	deny, err := parseDefault("--net-default-ingress", cmp.Or(n.DefaultIngress, n.Default), false)
+	ingress, flag := n.DefaultIngress, "--net-default-ingress"
+	if ingress == "" {
+		ingress, flag = n.Default, "--net-default"
+	}
+	deny, err := parseDefault(flag, ingress, false)
 	if err != nil {
 		return err
 	}
 	net.DenyIngress = deny
-	for _, text := range n.Rules {
+	return each("net-rule", n.Rules, func(text string) error {
 		r, err := ParseNetRule(text)
-		if err != nil {
-			return err
-		}
 		net.Rules = append(net.Rules, r)
-	}
-	if len(net.Rules) > maxNetRules {
-		return fmt.Errorf("more than %d network rules", maxNetRules)
-	}
-	return nil
+		if err == nil && len(net.Rules) > maxNetRules {
+			err = fmt.Errorf("more than %d network rules", maxNetRules)
+		}
+		return err
+	})
 }
 
 // maxNetRules bounds what every connection is compared with: 65 ns for each
@@ -193,9 +193,9 @@ func (n Network) profile() (policy.Profile, error) {
 	}
 	switch {
 	case n.Off && n.Profile != "" && n.Profile != string(policy.ProfileNone):
-		return "", hinted("--no-net and --net exclude each other", "leave out one of them")
+		return "", In("net", n.Profile, hinted("--no-net and --net exclude each other", "leave out one of them"))
 	case (n.Off || n.Profile != "") && egress != "":
-		return "", hinted("--net and "+flag+" exclude each other: both say what becomes of what no rule decides", "leave out one of them")
+		return "", In(flag[2:], egress, hinted("--net and "+flag+" exclude each other: both say what becomes of what no rule decides", "leave out one of them"))
 	case n.Off:
 		return policy.ProfileNone, nil
 	case egress != "":
@@ -209,7 +209,7 @@ func (n Network) profile() (policy.Profile, error) {
 	}
 	p, err := policy.ParseProfile(n.Profile)
 	if err != nil {
-		return "", hinted(fmt.Sprintf("unknown --net %q", n.Profile), didYouMean(n.Profile, NetProfiles())+"use public, private, host, all or none")
+		return "", In("net", n.Profile, hinted(fmt.Sprintf("unknown --net %q", n.Profile), didYouMean(n.Profile, NetProfiles())+"use public, private, host, all or none"))
 	}
 	return p, nil
 }
@@ -223,7 +223,7 @@ func parseDefault(flag, s string, otherwise bool) (deny bool, err error) {
 	case "":
 		return otherwise, nil
 	}
-	return true, hinted(fmt.Sprintf("unknown %s %q", flag, s), didYouMean(s, []string{"allow", "deny"})+"use allow or deny")
+	return true, In(flag[2:], s, hinted(fmt.Sprintf("unknown %s %q", flag, s), didYouMean(s, []string{"allow", "deny"})+"use allow or deny"))
 }
 
 // texts lists all that the user wrote.

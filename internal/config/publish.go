@@ -82,23 +82,24 @@ func (r Run) publish(spec *keeper.Spec) (err error) {
 func parsePublished(texts []string) ([]ingress.Port, error) {
 	var out []ingress.Port
 	taken := make(map[ingress.Port]string)
-	for _, text := range texts {
+	err := each("publish", texts, func(text string) error {
 		ports, err := ParsePublish(text)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, p := range ports {
 			place := ingress.Port{Protocol: p.Protocol, Listen: p.Listen}
 			if other, ok := taken[place]; ok && p.Listen.Port() != 0 {
-				return nil, fmt.Errorf("-p %s and -p %s take the same port of this machine", other, text)
+				return fmt.Errorf("-p %s and -p %s take the same port of this machine", other, text)
 			}
 			taken[place] = text
 		}
 		if out = append(out, ports...); len(out) > maxPublished {
-			return nil, fmt.Errorf("more than %d published ports", maxPublished)
+			return fmt.Errorf("more than %d published ports", maxPublished)
 		}
-	}
-	return out, nil
+		return nil
+	})
+	return out, err
 }
 
 // cutLast cuts s at its last colon outside of brackets.

@@ -73,10 +73,11 @@ type Text = helper.Text
 func (r Rules) bind(ctx context.Context, spec *keeper.Spec, values Values, needed bool, more ...helper.Request) ([]helper.Result, error) {
 	exceptions, first := r.exceptions()
 	var requests []helper.Request
+	var texts []string // that they come from
 	for _, text := range r.Secrets {
 		f, err := parseSecret(text, exceptions)
 		if err != nil {
-			first = cmp.Or(first, err)
+			first = cmp.Or(first, In("secret", text, err))
 			name, _, _ := strings.Cut(text, "@")
 			name, _, _ = strings.Cut(name, "=")
 			f = SecretFlag{Name: name, Source: Source{Scheme: "env", Ref: name}}
@@ -89,6 +90,7 @@ func (r Rules) bind(ctx context.Context, spec *keeper.Spec, values Values, neede
 		}
 		if needed || f.Source.Scheme == "env" {
 			requests = append(requests, helper.Request{Name: f.Name, Scheme: f.Source.Scheme, Ref: f.Source.Ref})
+			texts = append(texts, text)
 		}
 	}
 	results, err := values.Read(ctx, append(requests, more...))
@@ -100,7 +102,7 @@ func (r Rules) bind(ctx context.Context, spec *keeper.Spec, values Values, neede
 		if at := slices.IndexFunc(spec.Secrets, func(s secret.Secret) bool { return s.Name == q.Name }); at >= 0 {
 			spec.Secrets[at].Short = short && result.Len < secret.MinValue
 			if needed {
-				first = cmp.Or(first, checkBound(q, result, short))
+				first = cmp.Or(first, In("secret", texts[i], checkBound(q, result, short)))
 			}
 		}
 	}
@@ -157,12 +159,12 @@ func (r Rules) apply(spec *keeper.Spec) error {
 		return nil, hinted(fmt.Sprintf("%s: there is no secret %s", flag, shown(name)),
 			didYouMean(name, names)+"every name needs a --secret NAME@HOST")
 	}
-	for _, text := range r.NoVerify {
+	if err := each("tls-no-verify-upstream-for", r.NoVerify, func(text string) error {
 		n, err := parseExact("--tls-no-verify-upstream-for", text)
-		if err != nil {
-			return err
-		}
 		spec.TLS.NoVerify = append(spec.TLS.NoVerify, n)
+		return err
+	}); err != nil {
+		return err
 	}
 	for _, step := range []func() error{
 		func() error { return r.placeholders(find) },
@@ -182,7 +184,7 @@ func (r Rules) apply(spec *keeper.Spec) error {
 }
 
 func (r Rules) placeholders(find finder) error {
-	for _, text := range r.Placeholders {
+	return each("placeholder", r.Placeholders, func(text string) error {
 		name, placeholder, err := ParsePlaceholder(text)
 		if err != nil {
 			return err
@@ -192,15 +194,15 @@ func (r Rules) placeholders(find finder) error {
 			return err
 		}
 		s.Placeholder = placeholder
-	}
-	return nil
+		return nil
+	})
 }
 
 // surfaces: the first list of a secret replaces the default or the
 // catalogue's, further ones add to it.
 func (r Rules) surfaces(find finder) error {
 	given := map[string]bool{}
-	for _, text := range r.Surfaces {
+	return each("surface", r.Surfaces, func(text string) error {
 		name, list, err := ParseSurfaces(text)
 		if err != nil {
 			return err
@@ -214,12 +216,12 @@ func (r Rules) surfaces(find finder) error {
 		}
 		given[name] = true
 		s.Surfaces = &list
-	}
-	return nil
+		return nil
+	})
 }
 
 func (r Rules) scopes(find finder) error {
-	for _, text := range r.Scopes {
+	return each("scope", r.Scopes, func(text string) error {
 		name, scope, err := ParseScope(text)
 		if err != nil {
 			return err
@@ -229,13 +231,13 @@ func (r Rules) scopes(find finder) error {
 			return err
 		}
 		s.Scopes = append(s.Scopes, scope)
-	}
-	return nil
+		return nil
+	})
 }
 
 func (r Rules) violations(find finder, all *secret.Violation) error {
 	given := map[string]bool{}
-	for _, text := range r.OnViolation {
+	return each("on-violation", r.OnViolation, func(text string) error {
 		name, v, err := ParseViolation(text)
 		if err != nil {
 			return err
@@ -246,15 +248,15 @@ func (r Rules) violations(find finder, all *secret.Violation) error {
 		given[name] = true
 		if name == "" {
 			*all = v
-			continue
+			return nil
 		}
 		s, err := find("--on-violation", name)
 		if err != nil {
 			return err
 		}
 		s.OnViolation = &v
-	}
-	return nil
+		return nil
+	})
 }
 
 func forWhom(name string) string {
@@ -266,19 +268,19 @@ func forWhom(name string) string {
 
 // named handles the flags that only name a secret.
 func (r Rules) named(find finder) error {
-	for _, name := range r.Exclusive {
+	if err := each("exclusive", r.Exclusive, func(name string) error {
 		s, err := find("--exclusive", name)
-		if err != nil {
-			return err
+		if err == nil {
+			s.Exclusive = true
 		}
-		s.Exclusive = true
+		return err
+	}); err != nil {
+		return err
 	}
-	for _, name := range r.AllowShort {
-		if _, err := find("--allow-short", name); err != nil {
-			return err
-		}
-	}
-	return nil
+	return each("allow-short", r.AllowShort, func(name string) error {
+		_, err := find("--allow-short", name)
+		return err
+	})
 }
 
 // checkSet refuses here what the keeper would refuse later. Shaped
@@ -287,14 +289,20 @@ func checkSet(specs []secret.Secret) error {
 	var drawn []*secret.Secret
 	for i := range specs {
 		if slices.ContainsFunc(specs[:i], func(s secret.Secret) bool { return s.Name == specs[i].Name }) {
-			return hinted(fmt.Sprintf("secret %s is given twice", shown(specs[i].Name)), "name all its hosts in one --secret, separated by commas")
+			return In("secrets", specs[i].Name, hinted(fmt.Sprintf("secret %s is given twice", shown(specs[i].Name)), "name all its hosts in one --secret, separated by commas"))
 		}
 		if specs[i].Placeholder != "" {
 			drawn = append(drawn, &specs[i])
 		}
 	}
-	if _, err := secret.NewSet(drawn); err != nil {
-		return hinted(err.Error(), "give a secret another name, or another placeholder with --placeholder NAME=TEXT")
+	if _, err := secret.NewSet(drawn); err == nil {
+		return nil
+	}
+	for i, s := range drawn { // whose is it?
+		if _, err := secret.NewSet(drawn[:i+1]); err != nil {
+			err = hinted(err.Error(), "give a secret another name, or another placeholder with --placeholder NAME=TEXT")
+			return In("secrets", s.Name, In("placeholder", s.Name+"="+s.Placeholder, err))
+		}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/cutoutdev/cutout/internal/keeper"
@@ -39,7 +40,7 @@ func (r Run) Build(ctx context.Context, lookup func(string) (string, bool), valu
 }
 
 func (r Run) guest(spec *keeper.Spec, lookup func(string) (string, bool)) error {
-	for _, e := range r.Env {
+	if err := each("env", r.Env, func(e string) error {
 		name, _, given := strings.Cut(e, "=")
 		if name == "" || strings.ContainsRune(e, 0) {
 			return hinted("invalid -e", "write -e NAME=VALUE, or -e NAME to pass on the caller's")
@@ -52,14 +53,17 @@ func (r Run) guest(spec *keeper.Spec, lookup func(string) (string, bool)) error 
 		if !given {
 			value, ok := lookup(name)
 			if !ok {
-				continue // as docker: a variable that the caller lacks is not set
+				return nil // as docker: a variable that the caller lacks is not set
 			}
 			e = name + "=" + value
 		}
 		spec.Guest.Env = append(spec.Guest.Env, e)
+		return nil
+	}); err != nil {
+		return err
 	}
 	if r.Dir != "" && !path.IsAbs(r.Dir) {
-		return fmt.Errorf("-w %q: the working directory must be absolute", r.Dir)
+		return In("workdir", r.Dir, fmt.Errorf("-w %q: the working directory must be absolute", r.Dir))
 	}
 	return nil
 }
@@ -70,26 +74,23 @@ func (r Run) machine(spec *keeper.Spec) error {
 	if r.Memory != "" {
 		var err error
 		if m.MemoryMiB, err = ParseMemory(r.Memory); err != nil {
-			return err
+			return In("memory", r.Memory, err)
 		}
 	}
 	if r.CPUs < 0 || r.CPUs > maxCPUs {
-		return fmt.Errorf("-c %d: a sandbox has 1 to %d CPUs", r.CPUs, maxCPUs)
+		return In("cpus", strconv.Itoa(r.CPUs), fmt.Errorf("-c %d: a sandbox has 1 to %d CPUs", r.CPUs, maxCPUs))
 	}
 	if r.CPUs > 0 {
 		m.CPUs = r.CPUs
 	}
-	for _, v := range r.Volumes {
+	return each("volume", r.Volumes, func(v string) error {
 		volume, err := ParseVolume(v)
-		if err != nil {
-			return err
-		}
 		m.Volumes = append(m.Volumes, volume)
-	}
-	if len(m.Volumes) > maxVolumes {
-		return fmt.Errorf("more than %d volumes", maxVolumes)
-	}
-	return nil
+		if err == nil && len(m.Volumes) > maxVolumes {
+			err = fmt.Errorf("more than %d volumes", maxVolumes)
+		}
+		return err
+	})
 }
 
 const (

@@ -39,28 +39,29 @@ func ParseScrub(s string) (keeper.ScrubRule, error) {
 }
 
 func (r Rules) scrub(spec *keeper.Spec) error {
-	for _, text := range r.Scrub {
+	if err := each("scrub", r.Scrub, func(text string) error {
 		rule, err := ParseScrub(text)
-		if err != nil {
-			return err
-		}
 		spec.Scrub = append(spec.Scrub, rule)
+		return err
+	}); err != nil {
+		return err
 	}
 	if scrubsAll(spec) {
 		return nil
 	}
-	for _, rule := range spec.Scrub {
+	return each("scrub", r.Scrub, func(text string) error {
+		rule, _ := ParseScrub(text)
 		if rule.Hosts != nil && !anyHost(spec.Secrets, *rule.Hosts) {
 			return hinted(fmt.Sprintf("--scrub: %s is no host of a secret", rule.Hosts), "write it as in --secret; the answers of other hosts are searched with --scrub all only")
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // scrubAll refuses --scrub all where it would not reach further.
 func scrubAll(spec *keeper.Spec) error {
 	if scrubsAll(spec) && spec.TLS.Intercept != "all" {
-		return hinted("--scrub all: only connections to the hosts of secrets are opened", "add --tls-intercept all")
+		return In("scrub", "all", hinted("--scrub all: only connections to the hosts of secrets are opened", "add --tls-intercept all"))
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func parseSecret(s string, e exceptions) (SecretFlag, error) {
 	if inline {
 		var err error
 		if f.Source, err = parseSource(name, ref); err != nil {
-			return SecretFlag{}, err
+			return SecretFlag{}, In("source", left, err)
 		}
 	}
 	if at < 0 {
@@ -81,7 +81,7 @@ func parseHosts(s, name string, e exceptions) ([]secret.Host, error) {
 	for h := range strings.SplitSeq(s, ",") {
 		host, err := parseHost(h, name, e)
 		if err != nil {
-			return nil, err
+			return nil, In("hosts", name+"@"+h, err)
 		}
 		out = append(out, host)
 	}
