@@ -17,7 +17,7 @@ TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv 
 INTEROP_PROGRAMS := curl openssl wget git nginx ip nsenter node npm python3 python3-requests python3-httpx python3-h2 tinyproxy microsocks unshare
 LONG_PROGRAMS := $(TEST_PROGRAMS) $(INTEROP_PROGRAMS) iperf3 sshd ssh-keygen
 
-.PHONY: all build setup demo test unit vm-test lint vuln bench memscan attack mutate interop fuzz test-kvm test-long cross clean
+.PHONY: all build setup demo test unit vm-test lint vuln bench memscan attack attack-ways mutate interop fuzz test-kvm test-long cross clean
 
 all: build
 
@@ -57,9 +57,16 @@ vm-test:
 attack:
 	cd test/attack && $(GO) test -trimpath -count=1 -parallel 4 -timeout 5m
 
-# Shows that the corpus notices each check that is taken out. Slow.
+# The same, sent to a real cutout boundary in each of its ways. Needs root, for
+# network namespaces.
+WAYS := unix tap connect socks
+attack-ways: build
+	cd test/attack && for way in $(WAYS); do $(GO) test -trimpath -count=1 -parallel 4 -timeout 15m -way $$way -cutout $(BIN)/cutout || exit 1; done
+
+# Shows that the corpus notices each check that is taken out. Slow. With
+# WAY=unix and the like, on the way to a real cutout boundary.
 mutate:
-	$(GO) run -trimpath ./test/attack/mutate
+	$(GO) run -trimpath ./test/attack/mutate -way '$(WAY)' $(MUTATIONS)
 
 # Real clients and servers with the boundary between them. Needs root, for a
 # network namespace.

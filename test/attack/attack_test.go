@@ -2,6 +2,19 @@
 // guest's network stack through the real boundary to servers that record what
 // reached them and echo it.
 //
+// With -way the boundary is not in the test's process: it is that of a real
+// cutout boundary, on a machine of its own, reached by --unix, --tap or, as
+// connect and socks, by --listen. Every probe is sent in every way, except
+//
+//   - one that makes or reads frames, or that wants an address told to the
+//     guest, to clients of a proxy, who have neither: boundary.guest and
+//     Boundary.Pin say so;
+//   - one that reaches into the boundary's process, or is about loading alone:
+//     it asks for that with Boundary.InProcess, which says why.
+//
+// Those are counted and told by their reasons. How much memory a probe may
+// take is measured in the test's process alone.
+//
 // Every probe is judged at both ends: what the guest read and what the
 // servers got. Whatever a probe expects, the guest never reads the value in
 // any form, and only a probe that says so brings it upstream.
@@ -9,9 +22,12 @@ package attack
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -47,8 +63,9 @@ type want struct {
 
 // A result is the line of one probe in one protocol.
 type result struct {
-	line   string
-	failed bool
+	line, verdict string
+	failed        bool
+	inapplicable  string // why
 }
 
 var (
@@ -56,20 +73,73 @@ var (
 	results = map[int]result{} // by their place in the corpus
 )
 
+var (
+	way     = flag.String("way", "", "how to reach the boundary of a real program: unix, tap, connect or socks")
+	program = flag.String("cutout", "", "the program; empty: it is built")
+)
+
 func TestMain(m *testing.M) {
-	code := m.Run()
-	failed := 0
-	for _, i := range slices.Sorted(maps.Keys(results)) {
-		fmt.Println(results[i].line)
-		if results[i].failed {
-			failed++
+	flag.Parse()
+	code := 1
+	if dir, err := os.MkdirTemp("", "attack"); err == nil {
+		if err = build(dir); err == nil {
+			code = m.Run()
 		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.RemoveAll(dir)
 	}
-	fmt.Printf("%d passed, %d failed\n", len(results)-failed, failed)
+	tell()
 	os.Exit(code)
 }
 
+// build makes the program, if one is needed and none was named.
+func build(dir string) error {
+	if *way == "" || *program != "" {
+		return nil
+	}
+	*program = filepath.Join(dir, "cutout")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", *program, "../../cmd/cutout")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	return nil
+}
+
+// tell prints a line for each probe, and the sums.
+func tell() {
+	failed := 0
+	why := map[string]int{}
+	for _, i := range slices.Sorted(maps.Keys(results)) {
+		r := results[i]
+		fmt.Println(r.line, r.verdict)
+		switch {
+		case r.inapplicable != "":
+			why[r.inapplicable]++
+		case r.failed:
+			failed++
+		}
+	}
+	left := 0
+	for _, n := range why {
+		left += n
+	}
+	fmt.Printf("%d passed, %d failed", len(results)-failed-left, failed)
+	if left > 0 {
+		fmt.Printf(", %d do not apply", left)
+	}
+	fmt.Println()
+	for _, text := range slices.Sorted(maps.Keys(why)) {
+		fmt.Printf("%4d do not apply: %s\n", why[text], text)
+	}
+}
+
 func TestCorpus(t *testing.T) {
+	if *way != "" && os.Geteuid() != 0 {
+		t.Skip("needs root, to make network namespaces")
+	}
 	for i, p := range slices.Concat(sectionA, sectionHello, sectionName, sectionNetwork, sectionB, sectionC, sectionAnswer, sectionD, sectionPlace, sectionSplit, sectionSize, sectionOwn, sectionMessage, sectionRequest, sectionFlood, webSockets(), sectionPackets, sectionScope, sectionBody, sectionChange) {
 		for j, protocol := range []string{"h1", "h2"} {
 			if p.only != "" && p.only != protocol {
@@ -79,30 +149,47 @@ func TestCorpus(t *testing.T) {
 				if p.budget == 0 {
 					t.Parallel()
 				}
-				b := start(t, protocol, p.change)
-				used := func() uint64 { return 0 }
-				if p.budget > 0 {
-					b.Guest.Buffers(16 << 10)
-					used = watch()
-				}
-				o := p.run(b)
-				b.judge(p, o)
-				verdict := "passed"
-				if n := used(); p.budget > 0 {
-					verdict = fmt.Sprintf("passed, %d of %d MiB", n>>20, p.budget>>20)
-					if n > p.budget {
-						t.Errorf("%d MiB of memory were in use, more than %d", n>>20, p.budget>>20)
-					}
-				}
-				if t.Failed() {
-					verdict = "FAILED"
-				}
-				mu.Lock()
-				defer mu.Unlock()
-				results[2*i+j] = result{
-					fmt.Sprintf("%-4s %-48s %s  %3d %-20s %s", p.entry, p.name, protocol, o.status, o.reason(), verdict), t.Failed(),
-				}
+				p.try(t, protocol, 2*i+j)
 			})
+		}
+	}
+}
+
+// try sends the probe to a boundary of its own. Its result is that of place.
+func (p probe) try(t *testing.T, protocol string, place int) {
+	var o outcome
+	r := result{verdict: "passed"}
+	t.Cleanup(func() { // when the boundary has ended too
+		if r.failed = t.Failed(); r.failed {
+			r.verdict = "FAILED"
+		}
+		r.line = fmt.Sprintf("%-4s %-48s %s  %3d %-20s", p.entry, p.name, protocol, o.status, o.reason())
+		mu.Lock()
+		defer mu.Unlock()
+		results[place] = r
+	})
+	defer func() {
+		switch x := recover().(type) {
+		case nil:
+		case inapplicable:
+			r.inapplicable, r.verdict = string(x), "does not apply: "+string(x)
+		default:
+			panic(x)
+		}
+	}()
+	b := start(t, protocol, p.change)
+	measured := p.budget > 0 && b.Way == ""
+	used := func() uint64 { return 0 }
+	if measured {
+		b.guest().Buffers(16 << 10)
+		used = watch()
+	}
+	o = p.run(b)
+	b.judge(p, o)
+	if n := used(); measured {
+		r.verdict = fmt.Sprintf("passed, %d of %d MiB", n>>20, p.budget>>20)
+		if n > p.budget {
+			t.Errorf("%d MiB of memory were in use, more than %d", n>>20, p.budget>>20)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func placed() []probe {
 	} {
 		out = append(out, probe{
 			entry: "D2", name: x.name, want: want{status: []int{200}}, run: post(x.body, "Content-Type", x.kind),
-			change: func(b *boundary) { b.Secret.Value = must(testnet.Value(b.Store, quoted)); inBodies(b) },
+			change: func(b *boundary) { b.Secret.Value = b.Value(quoted); inBodies(b) },
 			check: func(b *boundary) error {
 				return exactLength(x.want)(b)
 			},

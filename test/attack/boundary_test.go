@@ -12,10 +12,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/cutoutdev/cutout/internal/netstack/netstacktest"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/testnet"
 	world "github.com/cutoutdev/cutout/internal/testnet/boundary"
@@ -46,11 +48,44 @@ type target = world.Target
 
 func must[T any](v T, err error) T { return world.Must(v, err) }
 
+// Inapplicable is what a probe panics with that a boundary which is reached in
+// another way cannot be sent.
+type inapplicable = world.Inapplicable
+
+// guest is the machine whose frames a probe makes or reads. Programs that
+// come as to a proxy have none.
+func (b *boundary) guest() *netstacktest.Guest {
+	if b.Guest == nil {
+		panic(inapplicable("it takes a network interface"))
+	}
+	return b.Guest
+}
+
+// A lan is the guest with the addresses on its cable.
+type lan struct {
+	*netstacktest.Guest
+	own4, own6, gateway4, gateway6, broadcast netip.Addr
+}
+
+// Nowhere is the cable of no guest.
+var nowhere = lan{nil, netstacktest.Guest4.Addr(), netstacktest.Guest6.Addr(), netstacktest.Gateway4, netstacktest.Gateway6, netip.Addr{}}
+
+func (b *boundary) lan() lan {
+	g := b.guest()
+	own4, own6, gateway4, gateway6 := g.Addresses()
+	last := own4.Addr().As4()
+	for bit := own4.Bits(); bit < 32; bit++ {
+		last[bit/8] |= 0x80 >> (bit % 8)
+	}
+	return lan{g, own4.Addr(), own6.Addr(), gateway4, gateway6, netip.AddrFrom4(last)}
+}
+
 // start makes a boundary; change may alter its configuration.
 func start(t *testing.T, protocol string, change func(*boundary)) *boundary {
 	b := new(boundary)
 	world.Start(t, protocol, func(w *world.Boundary) {
 		b.Boundary = w
+		w.Way, w.Program = world.Way(*way), *program
 		if change != nil {
 			change(b)
 		}

@@ -13,14 +13,13 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
-	"github.com/cutoutdev/cutout/internal/testnet"
 )
 
 // D9: a secret changes while 100 requests are under way, some with a body
 // that has begun.
 var sectionChange = []probe{
 	{entry: "D9", name: "rotated under 100 requests", change: inBodies, want: substituted, run: (&change{
-		ends: true, to: func(b *boundary, s *secret.Secret) { s.Value = must(testnet.Value(b.Store, newV)) },
+		ends: true, to: func(b *boundary, s *secret.Secret) { s.Value = b.Value(newV) },
 	}).run},
 	{entry: "D9", name: "narrowed under 100 requests", change: inBodies, want: want{status: []int{403}, reason: policy.HostNotAllowed, value: true}, run: (&change{
 		to: func(b *boundary, s *secret.Secret) { s.Hosts = b.NewSecret("", P, V, "evil.test").Hosts },

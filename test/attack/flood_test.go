@@ -356,7 +356,7 @@ func crowd(b *boundary) outcome {
 	}()
 	refused := 0
 	for range manyConns {
-		c, err := b.Guest.Dial(ctx, "tcp", netip.AddrPortFrom(evilAddr, 9000))
+		c, err := b.guest().Dial(ctx, "tcp", netip.AddrPortFrom(evilAddr, 9000))
 		if err != nil {
 			refused++
 			continue
@@ -406,23 +406,23 @@ func elsewhere(attack func(*boundary) error) func(*boundary) outcome {
 // halfOpen sends SYNs and never answers what comes.
 func halfOpen(b *boundary) error {
 	for i := range manySYNs {
-		src := netip.AddrPortFrom(netstacktest.Guest4.Addr(), uint16(1024+i%60_000))
-		b.Guest.SendFrame(b.Guest.Ethernet(netstacktest.TCP(src, netip.AddrPortFrom(strayAddr, 443), uint32(i), 0, 2)))
+		src := netip.AddrPortFrom(b.lan().own4, uint16(1024+i%60_000))
+		b.guest().SendFrame(b.guest().Ethernet(netstacktest.TCP(src, netip.AddrPortFrom(strayAddr, 443), uint32(i), 0, 2)))
 	}
 	for range 100 {
-		if n := b.Stack.Counters().Dropped[netstack.TooManyPending]; n > 0 {
+		if n := b.Dropped(netstack.TooManyPending); n > 0 {
 			return nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	return fmt.Errorf("none was dropped: %v", b.Stack.Counters().Dropped)
+	return errors.New("none was dropped")
 }
 
 // scan asks for every port of a host.
 func scan(b *boundary) error {
 	for i := range manyPorts {
-		src := netip.AddrPortFrom(netstacktest.Guest4.Addr(), uint16(1024+i%60_000))
-		b.Guest.SendFrame(b.Guest.Ethernet(netstacktest.TCP(src, netip.AddrPortFrom(evilAddr, uint16(1+i)), uint32(i), 0, 2)))
+		src := netip.AddrPortFrom(b.lan().own4, uint16(1024+i%60_000))
+		b.guest().SendFrame(b.guest().Ethernet(netstacktest.TCP(src, netip.AddrPortFrom(evilAddr, uint16(1+i)), uint32(i), 0, 2)))
 	}
 	return nil
 }

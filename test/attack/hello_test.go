@@ -29,7 +29,11 @@ var sectionHello = join(helloNames(), helloShapes(), oldProtocols(), stapled(), 
 	},
 	{
 		entry: "A13", name: "permitted to go unverified, but it is verified", run: connect(target{}, "good.test"), want: forbidden(policy.UpstreamUnverified),
-		change: func(b *boundary) { selfSigned(b); b.Secret.Unverified = []hostname.Name{"good.test"} }, check: nothingSent,
+		change: func(b *boundary) {
+			b.InProcess(atLoad)
+			selfSigned(b)
+			b.Secret.Unverified = []hostname.Name{"good.test"}
+		}, check: nothingSent,
 	},
 })
 
@@ -152,7 +156,7 @@ func helloNames() []probe {
 		probe{entry: "A11", name: "IDN, upper case", change: idn, run: connect(target{Name: "XN--BCHER-KVA.test"}, "xn--bcher-kva.TEST"), want: substituted},
 		probe{entry: "A11", name: "IDN, look-alike", change: idn, run: connect(target{Name: ascii}, "xn--bcher-0va.test"), want: misdirected},
 		probe{
-			entry: "A11", name: "IDN in letters", change: func(b *boundary) { idn(b); b.Pins.Add(ascii, goodAddr, time.Hour) },
+			entry: "A11", name: "IDN in letters", change: func(b *boundary) { idn(b); b.Pin(ascii, goodAddr) },
 			run: connect(target{Addr: goodAddr, Name: unicode, TLS: &tls.Config{InsecureSkipVerify: true}}, ascii), want: substituted, // canonical, it is the host
 		},
 	)
@@ -291,7 +295,7 @@ func resumed(b *boundary) outcome {
 // renegotiated lets openssl ask for a new handshake and then for the value.
 func renegotiated(b *boundary) outcome {
 	roots := filepath.Join(b.T.TempDir(), "ca.pem")
-	if err := os.WriteFile(roots, b.Leafs.CertPEM(), 0o600); err != nil {
+	if err := os.WriteFile(roots, b.CertPEM(), 0o600); err != nil {
 		return outcome{err: err}
 	}
 	out, err := openssl(b.T, b, "R\n"+getGood+authLine+"\n", "-tls1_2", "-crlf", "-CAfile", roots, "-alpn", "http/1.1")

@@ -15,7 +15,6 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/config"
 	"github.com/cutoutdev/cutout/internal/hostname"
-	"github.com/cutoutdev/cutout/internal/netstack/netstacktest"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/testnet"
 )
@@ -29,8 +28,14 @@ var sectionName = join(ages(), siblings(), bindings(), tunnels(), []probe{
 			return connect(target{}, "good.test")(b)
 		},
 		check: func(b *boundary) error {
-			if names := b.Pins.Names(evilAddr); len(names) != 1 || names[0] != "good.test" || len(b.Evil.Requests()) > 0 {
-				return fmt.Errorf("the address is pinned for %v, and got %d requests", names, len(b.Evil.Requests()))
+			if n := len(b.Evil.Requests()); n > 0 {
+				return fmt.Errorf("the address got %d requests", n)
+			}
+			if b.Way != "" {
+				return nil
+			}
+			if names := b.Pins.Names(evilAddr); len(names) != 1 || names[0] != "good.test" {
+				return fmt.Errorf("the address is pinned for %v", names)
 			}
 			return nil
 		},
@@ -44,6 +49,7 @@ var sectionName = join(ages(), siblings(), bindings(), tunnels(), []probe{
 
 // clock lets the pins of b live in a time that is later than now.
 func clock(b *boundary) (later *atomic.Int64) {
+	b.InProcess("it sets the clock of the pins")
 	later = new(atomic.Int64)
 	b.Pins.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 	return later
@@ -108,7 +114,7 @@ func siblings() []probe {
 		b.Secret.Hosts[0].Pattern = must(hostname.ParsePattern("*.good.test"))
 		b.GoodIs(b.Upstream(nil, "*.good.test", "good.test"))
 		b.DNS.Set("a.good.test", testnet.Record{Addrs: []netip.Addr{goodAddr}})
-		b.Pins.Add("a.good.test", goodAddr, time.Hour)
+		b.Pin("a.good.test", goodAddr)
 	}
 	return []probe{
 		{entry: "A7", name: "a name under a wildcard", change: wild, run: connect(target{Name: "a.good.test"}, "a.good.test"), want: substituted},
@@ -138,7 +144,8 @@ func unopened(name string) func(*boundary) outcome {
 
 func crowded(names int) func(*boundary) outcome {
 	return func(b *boundary) outcome {
-		b.Pins.Add("good.test", goodAddr, time.Hour)
+		b.InProcess("it fills the table of pins by hand")
+		b.Pin("good.test", goodAddr)
 		for i := range names {
 			b.Pins.Add(hostname.Name(fmt.Sprintf("n%d.test", i)), evilAddr, (1<<31-1)*time.Second)
 		}
@@ -149,8 +156,10 @@ func crowded(names int) func(*boundary) outcome {
 // pinsKept connects to good.test by an address that was looked up before all
 // the others.
 func pinsKept(b *boundary) outcome {
-	if n := b.Pins.Len(); n > 4096 {
-		return outcome{err: fmt.Errorf("%d pins", n)}
+	if b.Way == "" {
+		if n := b.Pins.Len(); n > 4096 {
+			return outcome{err: fmt.Errorf("%d pins", n)}
+		}
 	}
 	return connect(target{Addr: goodAddr}, "good.test")(b)
 }
@@ -181,7 +190,7 @@ func looksUp(names int) func(*boundary) outcome {
 func (b *boundary) resolver() (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return b.Guest.Dial(ctx, "udp", netip.AddrPortFrom(netstacktest.Gateway4, 53))
+	return b.guest().Dial(ctx, "udp", netip.AddrPortFrom(b.lan().gateway4, 53))
 }
 
 // askDNS asks on a datagram socket.
@@ -202,10 +211,14 @@ func askDNS(c net.Conn, name string, kind dnsmessage.Type) (*dnsmessage.Message,
 	return m, m.Unpack(buf[:n])
 }
 
+// atLoad is why some probes are sent to no boundary.
+const atLoad = "it is about what is refused at load"
+
 // bindings are A12: what nobody may bind a secret to.
 func bindings() []probe {
 	bound := func(host string) func(*boundary) outcome {
-		return func(*boundary) outcome {
+		return func(b *boundary) outcome {
+			b.InProcess(atLoad)
 			if _, err := config.ParseSecret("API_KEY@" + host); err != nil {
 				return outcome{text: err.Error(), err: err}
 			}
@@ -261,7 +274,7 @@ func tunnels() []probe {
 		{entry: "A15", name: "SOCKS5 with a password", want: passes, check: toldTunnelled, run: socks("\x05\x01\x02\x01\x02me\x03own\x05\x01\x00\x03\x09good.test\x01\xbb", 3, 8, 16)},
 		{
 			entry: "A15", name: "SOCKS5 to an address of good.test", want: passes, check: toldTunnelled,
-			change: func(b *boundary) { b.Pins.Add("good.test", goodAddr, time.Hour) },
+			change: func(b *boundary) { b.Pin("good.test", goodAddr) },
 			run:    socks("\x05\x01\x00\x05\x01\x00\x01\x5d\xb8\xd8\x22\x01\xbb", 3, 10),
 		},
 		{entry: "A15", name: "SOCKS4a through a proxy of the guest's", want: passes, check: toldTunnelled, run: socks("\x04\x01\x01\xbb\x00\x00\x00\x01\x00good.test\x00", 19)},

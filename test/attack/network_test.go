@@ -44,10 +44,10 @@ func noUDP() []probe {
 		out = append(out, probe{entry: "A10", name: name, only: "h1", want: unanswered, run: func(b *boundary) outcome {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
-			b.Guest.Resolve(ctx, "good.test")
-			seen := b.Guest.Capture(ctx)
-			from := netip.AddrPortFrom(netstacktest.Guest4.Addr(), 4000)
-			b.Guest.SendFrame(b.Guest.Ethernet(netstacktest.UDP(from, to, []byte("\xc0\x00\x00\x00\x01 hello"))))
+			b.guest().Resolve(ctx, "good.test")
+			seen := b.guest().Capture(ctx)
+			from := netip.AddrPortFrom(b.lan().own4, 4000)
+			b.guest().SendFrame(b.guest().Ethernet(netstacktest.UDP(from, to, []byte("\xc0\x00\x00\x00\x01 hello"))))
 			for {
 				select {
 				case frame := <-seen:
@@ -98,21 +98,22 @@ func hinted(b *boundary) outcome {
 
 // malformedFrames sends what no machine would, and then an honest request.
 func malformedFrames(b *boundary) outcome {
-	src, dst := netip.AddrPortFrom(netstacktest.Guest4.Addr(), 4000), netip.AddrPortFrom(goodAddr, 443)
-	good := b.Guest.Ethernet(netstacktest.TCP(src, dst, 1, 0, 2))
+	n := b.lan()
+	src, dst := netip.AddrPortFrom(n.own4, 4000), netip.AddrPortFrom(goodAddr, 443)
+	good := b.guest().Ethernet(netstacktest.TCP(src, dst, 1, 0, 2))
 	for n := range len(good) {
-		b.Guest.SendFrame(good[:n]) // cut anywhere
+		b.guest().SendFrame(good[:n]) // cut anywhere
 	}
 	for i := range len(good) {
 		bad := slices.Clone(good)
 		bad[i] ^= 0xff
-		b.Guest.SendFrame(bad)
+		b.guest().SendFrame(bad)
 	}
 	payload := make([]byte, 1000)
 	for _, proto := range []byte{0, 1, 2, 4, 6, 17, 41, 43, 44, 50, 58, 59, 60, 255} {
 		for _, size := range []int{0, 1, 7, 8, 20, 1000} {
-			b.Guest.SendFrame(b.Guest.Ethernet(netstacktest.IP(src.Addr(), dst.Addr(), proto, payload[:size])))
-			b.Guest.SendFrame(b.Guest.Ethernet(netstacktest.IP(netstacktest.Guest6.Addr(), netstacktest.Gateway6, proto, payload[:size])))
+			b.guest().SendFrame(b.guest().Ethernet(netstacktest.IP(src.Addr(), dst.Addr(), proto, payload[:size])))
+			b.guest().SendFrame(b.guest().Ethernet(netstacktest.IP(n.own6, n.gateway6, proto, payload[:size])))
 		}
 	}
 	return connect(target{}, "good.test")(b)

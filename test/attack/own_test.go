@@ -26,7 +26,7 @@ var sectionOwn = []probe{
 	{entry: "C11", name: "terminal escapes in a path", only: "h1", run: ask("GET", "/echo/\u009b31m\u202e", "good.test", "Title", P), want: forbidden("surface_off"), check: nothingEscapes},
 	{entry: "C12", name: "every frame of the guest's cable", only: "h1", change: plainFor(false), run: overheard, want: scrubbed},
 	{entry: "C12", name: "what the guest is given to begin with", only: "h1", want: wantStatus(200), run: func(b *boundary) outcome {
-		return b.got(outcome{status: 200, text: string(b.Leafs.CertPEM()) + b.Secret.Placeholder})
+		return b.got(outcome{status: 200, text: string(b.CertPEM()) + b.Secret.Placeholder})
 	}},
 }
 
@@ -56,12 +56,15 @@ func nothingOnDisk(b *boundary) error {
 		}
 		return nil
 	}
-	err := filepath.WalkDir(filepath.Dir(b.T.TempDir()), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		return search(path)
-	})
+	var err error
+	for _, dir := range b.Dirs() {
+		err = errors.Join(err, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			return search(path)
+		}))
+	}
 	if err == nil && found == 0 {
 		err = errors.New("the audit log was not found")
 	}
@@ -73,6 +76,7 @@ func nothingOnDisk(b *boundary) error {
 
 // nothingPrinted prints what holds the value.
 func nothingPrinted(b *boundary) error {
+	b.InProcess("it prints what holds the value")
 	for _, x := range []any{b.Secret, *b.Secret, b.Secrets, b.Secret.Value, b.Store} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			if text := fmt.Sprintf(verb, x); holdsValue(text) {
@@ -99,6 +103,7 @@ func holdsValue(text string) bool {
 // waits there.
 func spoolWatched(b *boundary) {
 	spooled(b)
+	b.InProcess("it looks into the process")
 	dir := b.Config.SpoolDir
 	b.Answer(func(w http.ResponseWriter, r *http.Request) {
 		r.Body.Read(make([]byte, 1))
@@ -145,7 +150,7 @@ func nothingEscapes(b *boundary) error {
 func overheard(b *boundary) outcome {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	frames := b.Guest.Capture(ctx)
+	frames := b.guest().Capture(ctx)
 	o := plain(target{Port: 80})(b)
 	var cable strings.Builder
 	for len(frames) > 0 {

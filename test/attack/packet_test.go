@@ -13,6 +13,7 @@ import (
 
 	"github.com/cutoutdev/cutout/internal/netstack"
 	"github.com/cutoutdev/cutout/internal/netstack/netstacktest"
+	world "github.com/cutoutdev/cutout/internal/testnet/boundary"
 )
 
 // A10, A19, E2: what a guest may say below TCP.
@@ -28,19 +29,23 @@ func datagrams() []probe {
 		{"QUIC, IPv6", "[2606:2800::34]:443"},
 		{"mDNS to its group", "224.0.0.251:5353"},
 		{"mDNS, IPv6", "[ff02::fb]:5353"},
-		{"NetBIOS to all", "10.99.0.255:137"},
+		{"NetBIOS to all", ":137"},
 	} {
 		out = append(out, probe{entry: "A10", name: x.name, only: "h1", want: substituted, run: func(b *boundary) outcome {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
+			n := b.lan()
+			if x.dst[0] == ':' {
+				x.dst = n.broadcast.String() + x.dst
+			}
 			dst := netip.MustParseAddrPort(x.dst)
-			src := netip.AddrPortFrom(netstacktest.Guest4.Addr(), 5555)
+			src := netip.AddrPortFrom(n.own4, 5555)
 			if dst.Addr().Is6() {
-				src = netip.AddrPortFrom(netstacktest.Guest6.Addr(), 5555)
+				src = netip.AddrPortFrom(n.own6, 5555)
 			}
 			packet := netstacktest.UDP(src, dst, []byte(strings.Repeat("x", 1200)))
-			frames := b.Guest.Capture(ctx)
-			b.Guest.SendFrame(b.Guest.Ethernet(packet))
+			frames := n.Capture(ctx)
+			n.SendFrame(n.Ethernet(packet))
 			for {
 				select {
 				case got := <-frames:
@@ -72,24 +77,48 @@ func quotes(frame, packet []byte) bool {
 	return false
 }
 
-// badFrames are A19 and E2: each is dropped, counted for its cause and reaches
-// nobody.
-func badFrames() []probe {
-	me4, me6, stray6 := netstacktest.Guest4.Addr(), netstacktest.Guest6.Addr(), netip.MustParseAddr("2606:2800::34")
+// Stray6 is the address of nobody's name, for IPv6.
+var stray6 = netip.MustParseAddr("2606:2800::34")
+
+// A packetCase is what a guest may send below TCP.
+type packetCase struct {
+	entry, name string
+	cause       netstack.Cause // for which it is dropped
+	frames      [][]byte
+}
+
+// port80 returns SYNs from the guest. Port 80 is dialled as soon as one is
+// decided on.
+func (n lan) port80() (syn, syn6 []byte) {
+	from := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, 4000) }
+	return netstacktest.TCP(from(n.own4), netip.AddrPortFrom(strayAddr, 80), 1, 0, 2),
+		netstacktest.TCP(from(n.own6), netip.AddrPortFrom(stray6, 80), 1, 0, 2)[40:]
+}
+
+// ethernet is netstacktest's, for any guest that has the usual hardware
+// addresses.
+func ethernet(packet []byte) []byte {
+	kind := []byte{8, 0}
+	if packet[0]>>4 == 6 {
+		kind = []byte{0x86, 0xdd}
+	}
+	return slices.Concat(netstack.DefaultGatewayMAC, netstack.DefaultGuestMAC, kind, packet)
+}
+
+func packets(all ...[]byte) (frames [][]byte) {
+	for _, p := range all {
+		frames = append(frames, ethernet(p))
+	}
+	return frames
+}
+
+// bad are A19 and E2: what reaches nobody.
+func (n lan) bad() []packetCase {
+	me4, me6 := n.own4, n.own6
 	port := func(a netip.Addr, n uint16) netip.AddrPort { return netip.AddrPortFrom(a, n) }
-	// Port 80 is dialled as soon as the SYN is decided on.
-	syn := func() []byte { return netstacktest.TCP(port(me4, 4000), port(strayAddr, 80), 1, 0, 2) }
-	syn6 := func() []byte { return netstacktest.TCP(port(me6, 4000), port(stray6, 80), 1, 0, 2)[40:] }
+	syn := func() []byte { p, _ := n.port80(); return p }
+	syn6 := func() []byte { _, p := n.port80(); return p }
 	changed := func(p []byte, change func([]byte)) []byte { change(p); return p }
-	ether := func(b *boundary, packets ...[]byte) (out [][]byte) {
-		for _, p := range packets {
-			out = append(out, b.Guest.Ethernet(p))
-		}
-		return out
-	}
-	packets := func(p ...[]byte) func(*boundary) [][]byte {
-		return func(b *boundary) [][]byte { return ether(b, p...) }
-	}
 	chain := func(headers ...byte) []byte { // of eight bytes each, before a SYN
 		var p []byte
 		for i := range headers {
@@ -102,13 +131,10 @@ func badFrames() []probe {
 		return netstacktest.IP(me6, stray6, headers[0], append(p, syn6()...))
 	}
 	stranger := net.HardwareAddr{2, 0, 0, 0, 0, 9}
-	var out []probe
-	for _, x := range []struct {
-		entry, name string
-		cause       netstack.Cause
-		frames      func(b *boundary) [][]byte
-	}{
-		{"E2", "a runt", netstack.Malformed, func(b *boundary) [][]byte { return [][]byte{b.Guest.Ethernet(nil)[:13]} }},
+	fromStranger := ethernet(syn())
+	copy(fromStranger[6:], stranger)
+	return []packetCase{
+		{"E2", "a runt", netstack.Malformed, [][]byte{slices.Concat(netstack.DefaultGatewayMAC, netstack.DefaultGuestMAC, []byte{8})}},
 		{"E2", "half an IP header", netstack.Malformed, packets(syn()[:11])},
 		{"E2", "a length beyond the frame", netstack.Malformed, packets(resum(changed(syn(), func(p []byte) { p[2] = 0xff })))},
 		{"E2", "a header shorter than its least", netstack.Malformed, packets(changed(syn(), func(p []byte) { p[0] = 0x44 }))},
@@ -126,7 +152,7 @@ func badFrames() []probe {
 		{"E2", "fragments that overlap", netstack.Malformed, packets(fragment(syn(), 0, 16, true), fragment(syn(), 8, 20, false))},
 		{"E2", "a fragment inside another", netstack.Malformed, packets(fragment(syn(), 0, 16, true), fragment(syn(), 8, 16, true), fragment(syn(), 16, 20, false))},
 		{"E2", "a fragment beyond 64 KB", netstack.Malformed, packets(resum(changed(fragment(syn(), 0, 20, false), func(p []byte) { p[6], p[7] = 0x1f, 0xff })))},
-		{"E2", "fragments that overlap, IPv6", netstack.Malformed, packets(fragment6(syn6(), 0, 16, true), fragment6(syn6(), 8, 20, false))},
+		{"E2", "fragments that overlap, IPv6", netstack.Malformed, packets(n.fragment6(syn6(), 0, 16, true), n.fragment6(syn6(), 8, 20, false))},
 		{"E2", "half an IPv6 header", netstack.Malformed, packets(netstacktest.IP(me6, stray6, 6, nil)[:30])},
 		{"E2", "hop-by-hop options", netstack.Protocol, packets(chain(0))},
 		{"E2", "destination options", netstack.Protocol, packets(chain(60))},
@@ -135,56 +161,61 @@ func badFrames() []probe {
 		{"E2", "a header behind a fragment's", netstack.Protocol, packets(chain(44, 60))},
 		{"E2", "a mobility header", netstack.Protocol, packets(chain(135))},
 		{"E2", "an unknown header", netstack.Protocol, packets(chain(253))},
-		{"A19", "another MAC", netstack.SourceMAC, func(b *boundary) [][]byte {
-			f := b.Guest.Ethernet(syn())
-			copy(f[6:], stranger)
-			return [][]byte{f}
-		}},
+		{"A19", "another MAC", netstack.SourceMAC, [][]byte{fromStranger}},
 		{"A19", "another address", netstack.SourceAddress, packets(netstacktest.TCP(netip.MustParseAddrPort("10.99.0.77:4000"), port(strayAddr, 80), 1, 0, 2))},
 		{"A19", "another address, IPv6", netstack.SourceAddress, packets(netstacktest.TCP(netip.MustParseAddrPort("[fd99::77]:4000"), port(stray6, 80), 1, 0, 2))},
-		{"A19", "the gateway's address", netstack.SourceAddress, packets(netstacktest.TCP(port(netstacktest.Gateway4, 4000), port(strayAddr, 80), 1, 0, 2))},
-		{"A19", "ARP: the gateway is here", netstack.Neighbor, func(*boundary) [][]byte {
-			return [][]byte{netstacktest.ARP(2, netstack.DefaultGuestMAC, netstacktest.Gateway4, netstack.DefaultGatewayMAC, netstacktest.Gateway4)}
-		}},
-		{"A19", "ARP: the guest's address is with a stranger", netstack.SourceMAC, func(*boundary) [][]byte {
-			return [][]byte{netstacktest.ARP(2, stranger, me4, netstack.DefaultGatewayMAC, netstacktest.Gateway4)}
-		}},
-		{"A19", "ARP: who is the neighbour", netstack.Neighbor, func(*boundary) [][]byte {
-			return [][]byte{netstacktest.ARP(1, netstack.DefaultGuestMAC, me4, make(net.HardwareAddr, 6), netip.MustParseAddr("10.99.0.3"))}
-		}},
-		{"A19", "ND: the gateway is here", netstack.Neighbor, packets(netstacktest.ICMP(me6, netstacktest.Gateway6, append(append([]byte{136, 0, 0, 0, 0xa0, 0, 0, 0}, netstacktest.Gateway6.AsSlice()...), 2, 1, 2, 0, 0, 0, 0, 2)))},
+		{"A19", "the gateway's address", netstack.SourceAddress, packets(netstacktest.TCP(port(n.gateway4, 4000), port(strayAddr, 80), 1, 0, 2))},
+		{"A19", "ARP: the gateway is here", netstack.Neighbor, [][]byte{netstacktest.ARP(2, netstack.DefaultGuestMAC, n.gateway4, netstack.DefaultGatewayMAC, n.gateway4)}},
+		{"A19", "ARP: the guest's address is with a stranger", netstack.SourceMAC, [][]byte{netstacktest.ARP(2, stranger, me4, netstack.DefaultGatewayMAC, n.gateway4)}},
+		{"A19", "ARP: who is the neighbour", netstack.Neighbor, [][]byte{netstacktest.ARP(1, netstack.DefaultGuestMAC, me4, make(net.HardwareAddr, 6), netip.MustParseAddr("10.99.0.3"))}},
+		{"A19", "ND: the gateway is here", netstack.Neighbor, packets(netstacktest.ICMP(me6, n.gateway6, append(append([]byte{136, 0, 0, 0, 0xa0, 0, 0, 0}, n.gateway6.AsSlice()...), 2, 1, 2, 0, 0, 0, 0, 2)))},
 		{"A19", "ND: a router", netstack.Neighbor, packets(netstacktest.ICMP(me6, netip.MustParseAddr("ff02::1"), make134()))},
-		{"A19", "ND: a redirect", netstack.Neighbor, packets(netstacktest.ICMP(me6, netstacktest.Gateway6, append(append([]byte{137, 0, 0, 0, 0, 0, 0, 0}, stray6.AsSlice()...), stray6.AsSlice()...)))},
+		{"A19", "ND: a redirect", netstack.Neighbor, packets(netstacktest.ICMP(me6, n.gateway6, append(append([]byte{137, 0, 0, 0, 0, 0, 0, 0}, stray6.AsSlice()...), stray6.AsSlice()...)))},
 		{"A19", "DHCP: an offer", netstack.Datagram, packets(netstacktest.UDP(port(me4, 67), netip.MustParseAddrPort("255.255.255.255:68"), make([]byte, 300)))},
 		{"A19", "DHCPv6: an advertisement", netstack.Datagram, packets(netstacktest.UDP(port(me6, 547), netip.MustParseAddrPort("[ff02::1:2]:546"), make([]byte, 100)))},
-	} {
+	}
+}
+
+// good are packets of E2 that are unusual and reach somebody.
+func (n lan) good() []packetCase {
+	syn, syn6 := n.port80()
+	return []packetCase{
+		{"E2", "a SYN in order", 0, packets(syn)},
+		{"E2", "a SYN in fragments that fit", 0, packets(fragment(syn, 0, 16, true), fragment(syn, 16, 20, false))},
+		{"E2", "a SYN in fragments, IPv6", 0, packets(n.fragment6(syn6, 0, 16, true), n.fragment6(syn6, 16, 20, false))},
+		{"E2", "a SYN in fragments, last one first", 0, packets(fragment(syn, 16, 20, false), fragment(syn, 0, 16, true))},
+	}
+}
+
+// badFrames sends each: it is dropped and counted for its cause.
+func badFrames() []probe {
+	var out []probe
+	for i, x := range nowhere.bad() {
 		out = append(out, probe{entry: x.entry, name: x.name, only: "h1", want: substituted, run: func(b *boundary) outcome {
-			if !listening(b, stray6) {
+			if !listening(b) {
 				return outcome{err: errors.New("nobody is there to be reached")}
 			}
-			before := b.Stack.Counters().Dropped[x.cause]
-			for _, f := range x.frames(b) {
-				b.Guest.SendFrame(f)
+			before := b.Dropped(x.cause)
+			for _, f := range b.lan().bad()[i].frames {
+				if b.Way == world.Tap && len(f) < 14 {
+					panic(inapplicable("a TAP device takes no frame that is shorter than its header"))
+				}
+				b.guest().SendFrame(f)
 			}
 			o := connect(target{}, "good.test")(b) // behind it on the cable
 			if b.Dialed(strayAddr) || b.Dialed(stray6) {
 				return outcome{err: errors.New("it has reached somebody")}
 			}
-			if n := b.Stack.Counters().Dropped[x.cause] - before; n == 0 {
-				return outcome{err: fmt.Errorf("it was not counted as %s: %v", x.cause, b.Stack.Counters().Dropped)}
+			if n := b.Dropped(x.cause) - before; n == 0 {
+				return outcome{err: fmt.Errorf("it was not counted as %s", x.cause)}
 			}
 			return o
 		}})
 	}
-	for name, frames := range map[string]func(*boundary) [][]byte{
-		"a SYN in order":                     packets(syn()),
-		"a SYN in fragments that fit":        packets(fragment(syn(), 0, 16, true), fragment(syn(), 16, 20, false)),
-		"a SYN in fragments, IPv6":           packets(fragment6(syn6(), 0, 16, true), fragment6(syn6(), 16, 20, false)),
-		"a SYN in fragments, last one first": packets(fragment(syn(), 16, 20, false), fragment(syn(), 0, 16, true)),
-	} {
-		out = append(out, probe{entry: "E2", name: name, only: "h1", want: substituted, run: func(b *boundary) outcome {
-			for _, f := range frames(b) {
-				b.Guest.SendFrame(f)
+	for i, x := range nowhere.good() {
+		out = append(out, probe{entry: x.entry, name: x.name, only: "h1", want: substituted, run: func(b *boundary) outcome {
+			for _, f := range b.lan().good()[i].frames {
+				b.guest().SendFrame(f)
 			}
 			o := connect(target{}, "good.test")(b)
 			if !b.Dialed(strayAddr) && !b.Dialed(stray6) {
@@ -198,7 +229,7 @@ func badFrames() []probe {
 
 // listening reports whether the addresses that no packet of badFrames may
 // reach can be reached.
-func listening(b *boundary, stray6 netip.Addr) bool {
+func listening(b *boundary) bool {
 	b.Routes.Set(netip.AddrPortFrom(stray6, 80), b.Plain.Addr())
 	return b.Plain.Addr().IsValid()
 }
@@ -242,23 +273,25 @@ func fragment(ip []byte, from, to int, more bool) []byte {
 }
 
 // fragment6 is a part of a TCP segment to stray6 over IPv6.
-func fragment6(segment []byte, from, to int, more bool) []byte {
+func (n lan) fragment6(segment []byte, from, to int, more bool) []byte {
 	head := []byte{6, 0, 0, 0, 0, 0, 0, 77}
 	binary.BigEndian.PutUint16(head[2:], uint16(from))
 	if more {
 		head[3] |= 1
 	}
-	return netstacktest.IP(netstacktest.Guest6.Addr(), netip.MustParseAddr("2606:2800::34"), 44, append(head, segment[from:to]...))
+	return netstacktest.IP(n.own6, stray6, 44, append(head, segment[from:to]...))
 }
 
 // torn breaks the framing of the cable itself: the boundary ends, or goes on,
 // but nothing is sent anywhere.
 func torn(b *boundary) outcome {
-	b.Guest.SendRaw(make([]byte, 4))
-	b.Guest.SendRaw([]byte{0xff, 0xff, 0xff, 0xff, 1, 2, 3})
+	if err := b.guest().SendRaw(make([]byte, 4)); errors.Is(err, errors.ErrUnsupported) {
+		panic(inapplicable("a TAP device has no framing"))
+	}
+	b.guest().SendRaw([]byte{0xff, 0xff, 0xff, 0xff, 1, 2, 3})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if c, err := b.Guest.Dial(ctx, "tcp", netip.AddrPortFrom(strayAddr, 443)); err == nil {
+	if c, err := b.guest().Dial(ctx, "tcp", netip.AddrPortFrom(strayAddr, 443)); err == nil {
 		c.Close()
 		return outcome{err: errors.New("the boundary goes on behind a length of 2^32-1")}
 	}

@@ -39,7 +39,7 @@ func places() []probe {
 	} {
 		out = append(out, probe{
 			entry: "D2", name: x.name, want: want{status: []int{200}}, run: post(x.body, "Content-Type", x.kind), check: exactLength(x.want),
-			change: func(b *boundary) { b.Secret.Value = must(testnet.Value(b.Store, marks)); inBodies(b) },
+			change: func(b *boundary) { b.Secret.Value = b.Value(marks); inBodies(b) },
 		})
 	}
 	return append(out, probe{
@@ -142,6 +142,7 @@ func inertAt(body string) func(*boundary) error {
 func shapes() []probe {
 	loads := func(secrets func(b *boundary) []*secret.Secret) func(*boundary) outcome {
 		return func(b *boundary) outcome {
+			b.InProcess(atLoad)
 			if _, err := secret.NewSet(secrets(b)); err != nil {
 				return b.got(outcome{text: err.Error(), err: err})
 			}
@@ -187,6 +188,7 @@ func shapes() []probe {
 // webToken draws the shape of a token in whose claims another token, a key and
 // a name stand.
 func webToken(b *boundary) outcome {
+	b.InProcess(atLoad)
 	enc := base64.RawURLEncoding.EncodeToString
 	nested := enc([]byte(`{"alg":"none"}`)) + "." + enc([]byte(`{"sub":"n3sted-subject"}`)) + "." + enc([]byte("n3sted-signature"))
 	claims := `{"iss":"https://issuer.test","exp":4102444800,"sub":"s3cret-subject","email":"who@secret.test","act":{"token":"` + nested + `"},"key":"k3y-in-a-claim"}`

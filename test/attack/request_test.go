@@ -209,7 +209,7 @@ func values() []probe {
 			}
 		}
 		load := func(b *boundary) {
-			b.Secret.Value = must(testnet.Value(b.Store, v))
+			b.Secret.Value = b.Value(v)
 			b.Secret.Surfaces = &secret.Surfaces{Header: true, Query: true}
 		}
 		if len(v) < 1<<10 {
@@ -231,6 +231,7 @@ func values() []probe {
 	}
 	for name, v := range map[string]string{"CR LF": "abcdefgh\r\nX: y", "NUL": "abcdefgh\x00i"} {
 		out = append(out, probe{entry: "D1", name: name + ", refused at load", want: unanswered, run: func(b *boundary) outcome {
+			b.InProcess(atLoad)
 			if _, err := testnet.Value(b.Store, v); err != nil {
 				return outcome{err: err}
 			}

@@ -77,6 +77,7 @@ func continuations(b *boundary) outcome {
 // answers only if that succeeds.
 func overlapping(first, second string) func(*boundary) outcome {
 	return func(b *boundary) outcome {
+		b.InProcess(atLoad)
 		_, err := secret.NewSet([]*secret.Secret{
 			b.NewSecret("ONE", first, V, "good.test"),
 			b.NewSecret("TWO", second, "an0ther-value-of-the-corpus", "good.test"),

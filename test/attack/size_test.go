@@ -21,7 +21,7 @@ var sectionSize = []probe{
 	{entry: "D8", name: size(longBody) + " of fixed length", change: spooled, run: uploaded(longBody, true), want: wantStatus(200), check: exactly(longBody), budget: 48 << 20},
 	{entry: "D8", name: size(longBody) + " of unknown length", change: inBodies, run: uploaded(longBody, false), want: wantStatus(200), check: exactly(longBody), budget: 24 << 20},
 	{
-		entry: "D8", name: "16 MiB + 1 with nowhere to wait", change: inBodies, run: uploaded(16<<20+1, true), check: nothingSent,
+		entry: "D8", name: "16 MiB + 1 with nowhere to wait", change: nowhereToWait, run: uploaded(16<<20+1, true), check: nothingSent,
 		want: want{status: []int{413}, reason: policy.BodyTooLarge},
 	},
 	{
@@ -51,6 +51,11 @@ func size(n int64) string {
 func spooled(b *boundary) {
 	inBodies(b)
 	b.Config.SpoolDir = b.T.TempDir()
+}
+
+func nowhereToWait(b *boundary) {
+	b.InProcess("a keeper always has a directory for bodies")
+	inBodies(b)
 }
 
 // text is n bytes that end with end.

@@ -3,6 +3,7 @@ package netstacktest
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -24,8 +25,11 @@ func (g *Guest) SendFrame(b []byte) error {
 	return g.link.frames.WriteFrames(1, func(int) [][]byte { return [][]byte{b} })
 }
 
-// SendRaw writes bytes to the cable past the framing.
+// SendRaw writes bytes to the cable past the framing, where there is one.
 func (g *Guest) SendRaw(b []byte) error {
+	if g.cable == nil {
+		return errors.ErrUnsupported
+	}
 	_, err := g.cable.Write(b)
 	return err
 }

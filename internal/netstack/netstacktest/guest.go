@@ -45,7 +45,7 @@ type Guest struct {
 	cfg   netstack.Config
 	stack *stack.Stack
 	link  *link
-	cable net.Conn
+	cable net.Conn // nil: there is no framing
 }
 
 // Start returns a guest and the boundary's stack at the other end, made of
@@ -95,6 +95,13 @@ func Cable(t testing.TB) (boundary, guest net.Conn) {
 // New returns a guest on conn, which it owns, with the guest's addresses of
 // the boundary's cfg.
 func New(conn net.Conn, cfg netstack.Config) (*Guest, error) {
+	return plugIn(frame.NewStream(conn), conn, cfg)
+}
+
+// NewOn is New for a link on which nothing can be sent but whole frames.
+func NewOn(l frame.Link, cfg netstack.Config) (*Guest, error) { return plugIn(l, nil, cfg) }
+
+func plugIn(l frame.Link, cable net.Conn, cfg netstack.Config) (*Guest, error) {
 	if cfg.MTU == 0 {
 		cfg.MTU = netstack.DefaultMTU
 	}
@@ -104,7 +111,7 @@ func New(conn net.Conn, cfg netstack.Config) (*Guest, error) {
 	if cfg.GatewayMAC == nil {
 		cfg.GatewayMAC = netstack.DefaultGatewayMAC
 	}
-	g := &Guest{cfg: cfg, cable: conn, link: newLink(frame.NewStream(conn), cfg.MTU, cfg.GuestMAC)}
+	g := &Guest{cfg: cfg, cable: cable, link: newLink(l, cfg.MTU, cfg.GuestMAC)}
 	g.stack = stack.New(stack.Options{
 		NetworkProtocols: []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{
@@ -148,6 +155,11 @@ func (g *Guest) Buffers(n int) {
 	receive := tcpip.TCPReceiveBufferSizeRangeOption{Min: n, Default: n, Max: n}
 	g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &send)
 	g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &receive)
+}
+
+// Addresses returns the guest's addresses and those of its gateways.
+func (g *Guest) Addresses() (own4, own6 netip.Prefix, gateway4, gateway6 netip.Addr) {
+	return g.cfg.Guest4, g.cfg.Guest6, g.cfg.Gateway4, g.cfg.Gateway6
 }
 
 // Close unplugs the guest and releases everything.

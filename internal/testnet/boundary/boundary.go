@@ -2,6 +2,9 @@
 // guest's network stack, the boundary's, its resolver and its proxy, and
 // servers that record what reached them and echo it.
 //
+// The boundary is in this process, or it is that of cutout boundary, reached
+// in one of its ways, on a machine of its own whose internet is this one.
+//
 // Its internet has two names, good.test, to which the secret is bound, and
 // evil.test, to which nothing is, at public addresses that lead to loopback.
 package boundary
@@ -71,11 +74,31 @@ type Boundary struct {
 	// Plug is given the guest's end of the cable; nil: Guest is plugged in.
 	Plug func(cable net.Conn, cfg netstack.Config)
 
-	Guest *netstacktest.Guest
+	// Way is how the guest reaches the boundary of Program, a cutout; "": the
+	// boundary is in this process. Start then makes flags of the fields above,
+	// and Pins, Leafs, Proxy and Stack are nobody's.
+	Way     Way
+	Program string
+	Own     []netip.Addr // public addresses of the boundary's machine
+
+	Guest *netstacktest.Guest // nil: there is no link, programs come as to a proxy
 	Stack *netstack.Stack
 
-	set atomic.Pointer[secret.Set]
+	set     atomic.Pointer[secret.Set]
+	texts   map[secret.Value]string
+	pins    []pinned
+	process *process
 }
+
+// pinned is an answer that the guest has got.
+type pinned struct {
+	name string
+	addr netip.Addr
+}
+
+// Inapplicable is what Start and others panic with when a test asks for what
+// a boundary reached in its way does not have: the reason.
+type Inapplicable string
 
 // Must returns v, which must have been made without an error.
 func Must[T any](v T, err error) T {
@@ -88,7 +111,7 @@ func Must[T any](v T, err error) T {
 // Start makes a boundary, which change may alter before it starts. It ends
 // with t.
 func Start(t testing.TB, protocol string, change func(*Boundary)) *Boundary {
-	b := &Boundary{T: t, Protocol: protocol, CA: Must(testnet.NewCA()), Store: Must(secret.NewStore(0))}
+	b := &Boundary{T: t, Protocol: protocol, CA: Must(testnet.NewCA()), Store: Must(secret.NewStore(0)), texts: map[secret.Value]string{}}
 	t.Cleanup(func() { b.Store.Close() })
 	b.Good, b.Evil, b.Plain = b.Upstream(nil, "good.test"), b.Upstream(nil, "evil.test"), b.Upstream(nil)
 	b.DNS = Must(testnet.StartDNS(map[string]testnet.Record{
@@ -110,11 +133,17 @@ func Start(t testing.TB, protocol string, change func(*Boundary)) *Boundary {
 	b.Secrets = []*secret.Secret{b.Secret}
 	b.Config = proxy.Config{
 		Secrets: b.set.Load, Store: b.Store, CA: b.Leafs, Pins: b.Pins,
-		Audit: log, Network: &policy.Network{Local: func(netip.Addr) bool { return false }},
+		Audit: log, Network: &policy.Network{Local: func(a netip.Addr) bool { return slices.Contains(b.Own, a) }},
 		Dial: b.Routes.Dial, Roots: b.CA.Pool(),
 	}
+	before := b.Config
 	if change != nil {
 		change(b)
+	}
+	if b.Way != "" {
+		b.prepare()
+		b.launch(b.flags(before))
+		return b
 	}
 	b.set.Store(Must(secret.NewSet(b.Secrets)))
 	b.Proxy = Must(proxy.New(b.Config))
@@ -163,6 +192,9 @@ func (b *Boundary) plug() {
 // Change puts s in the place of the secret of its name, as [proxy.Proxy.Settle]
 // describes, and returns when that may be acknowledged.
 func (b *Boundary) Change(s *secret.Secret, wait time.Duration) (aborted int, err error) {
+	if b.process != nil {
+		return b.process.modify(s, b.texts[s.Value], wait)
+	}
 	next, err := b.set.Load().Next([]*secret.Secret{s})
 	if err == nil {
 		err = b.Proxy.Prepare(next)
@@ -174,10 +206,17 @@ func (b *Boundary) Change(s *secret.Secret, wait time.Duration) (aborted int, er
 	return b.Proxy.Settle(context.Background(), next, func(hostname.Name) bool { return true }, wait)
 }
 
+// Value puts text into the boundary's store.
+func (b *Boundary) Value(text string) secret.Value {
+	v := Must(testnet.Value(b.Store, text))
+	b.texts[v] = text
+	return v
+}
+
 // NewSecret makes a secret with its value in the boundary's store.
 func (b *Boundary) NewSecret(name, placeholder, value, host string) *secret.Secret {
 	return &secret.Secret{
-		Name: name, Placeholder: placeholder, Value: Must(testnet.Value(b.Store, value)),
+		Name: name, Placeholder: placeholder, Value: b.Value(value),
 		Hosts: []secret.Host{{Pattern: Must(hostname.ParsePattern(host)), Port: 443}},
 	}
 }
@@ -235,6 +274,47 @@ func (b *Boundary) Received() string {
 	return all.String()
 }
 
+// CertPEM is the certificate of the boundary's authority, as the guest has it.
+func (b *Boundary) CertPEM() []byte {
+	if b.process != nil {
+		return b.process.authority
+	}
+	return b.Leafs.CertPEM()
+}
+
+// Pin lets the guest have been told that name is at addr.
+func (b *Boundary) Pin(name string, addr netip.Addr) {
+	switch {
+	case b.Way == "":
+		b.Pins.Add(hostname.Name(name), addr, time.Hour)
+	case b.Way.Proxy():
+		panic(Inapplicable("a client of a proxy is told no addresses"))
+	case b.process == nil:
+		b.pins = append(b.pins, pinned{name, addr})
+	default:
+		b.DNS.Set(name, testnet.Record{Addrs: []netip.Addr{addr}})
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		Must(b.Guest.Resolve(ctx, name))
+	}
+}
+
+// Dropped counts the guest's packets that went no further, by cause.
+func (b *Boundary) Dropped(cause netstack.Cause) uint64 {
+	if b.process != nil {
+		return b.process.dropped(b.T, cause)
+	}
+	return b.Stack.Counters().Dropped[cause]
+}
+
+// InProcess panics with why, which is what cannot be done to a boundary that
+// is in another process, if this one is.
+func (b *Boundary) InProcess(why string) {
+	if b.Way != "" {
+		panic(Inapplicable(why))
+	}
+}
+
 // A Target is where and as whom the guest connects.
 type Target struct {
 	Addr netip.Addr // zero: what Name resolves to
@@ -247,19 +327,22 @@ type Target struct {
 func (b *Boundary) Dial(to Target) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+	if to.Port == 0 {
+		to.Port = 443
+	}
+	name := to.Name
+	if name == "" {
+		name = "good.test"
+	}
+	if b.Way.Proxy() {
+		return b.process.dial(ctx, to.Addr, name, to.Port)
+	}
 	if !to.Addr.IsValid() {
-		name := to.Name
-		if name == "" {
-			name = "good.test"
-		}
 		addrs, err := b.Guest.Resolve(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		to.Addr = addrs[0]
-	}
-	if to.Port == 0 {
-		to.Port = 443
 	}
 	c, err := b.Guest.Dial(ctx, "tcp", netip.AddrPortFrom(to.Addr, to.Port))
 	if err == nil {
@@ -285,7 +368,7 @@ func (b *Boundary) Secure(to Target) (*tls.Conn, error) {
 	}
 	if cfg.RootCAs == nil {
 		cfg.RootCAs = x509.NewCertPool()
-		cfg.RootCAs.AppendCertsFromPEM(b.Leafs.CertPEM())
+		cfg.RootCAs.AppendCertsFromPEM(b.CertPEM())
 	}
 	switch cfg.ServerName = to.Name; to.Name {
 	case "":

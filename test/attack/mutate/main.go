@@ -4,11 +4,15 @@
 // stands where it did. Nothing in the tree is touched: the changed file is
 // laid over it with go test -overlay.
 //
-//	go run ./test/attack/mutate [NAME]
+// With -way the corpus is sent to a real cutout boundary, from which the check
+// was taken out.
+//
+//	go run ./test/attack/mutate [-way unix|tap|connect|socks] [NAME]
 package main
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,8 +30,11 @@ type mutation struct {
 	entries  string // that must fail, as a pattern
 }
 
+var way = flag.String("way", "", "how the boundary is reached: unix, tap, connect or socks; empty: in the test's process")
+
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	flag.Parse()
+	if err := run(flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
 	}
@@ -99,11 +106,21 @@ func (m mutation) try(dir string) ([]string, error) {
 	if err := os.WriteFile(overlay, list, 0o600); err != nil {
 		return nil, err
 	}
-	test := filepath.Join(dir, "attack.test")
-	if out, err := exec.Command("go", "test", "-trimpath", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-c", "-o", test, "./test/attack").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build: %w: %s", err, out)
+	test, program := filepath.Join(dir, "attack.test"), filepath.Join(dir, "cutout")
+	builds := [][]string{{"test", "-c", "-vet=off", "-o", test, "./test/attack"}}
+	args := []string{"-test.run", "TestCorpus/^(" + m.entries + ")$", "-test.timeout", "3m", "-test.parallel", "4"}
+	if *way != "" {
+		builds = append(builds, []string{"build", "-o", program, "./cmd/cutout"})
+		args = append(args, "-way", *way, "-cutout", program)
 	}
-	cmd := exec.Command(test, "-test.run", "TestCorpus/^("+m.entries+")$", "-test.timeout", "3m")
+	for _, b := range builds {
+		build := exec.Command("go", slices.Insert(b, 1, "-trimpath", "-ldflags=-s -w", "-overlay", overlay)...)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build: %w: %s", err, out)
+		}
+	}
+	cmd := exec.Command(test, args...)
 	cmd.Dir = filepath.Join("test", "attack")
 	out, err := cmd.CombinedOutput()
 	if err == nil && strings.Contains(string(out), "0 passed") {
