@@ -5,11 +5,16 @@ package boundary
 import (
 	"encoding/json"
 	"net"
+	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/cutoutdev/cutout/internal/policy"
 )
 
 // TestHostileCommand is ATTACKS E11: a command that looks for the value in
@@ -24,7 +29,7 @@ func TestHostileCommand(t *testing.T) {
 				t.Fatal("write a source")
 			}
 		}
-		agent := listen(t)
+		agent, at := listen(t)
 		// Another boundary of the same user, whose home is not hidden here.
 		others := filepath.Join(p.dir, "other-home")
 		if os.Mkdir(others, 0o700) != nil || os.Chown(others, p.uid, p.uid) != nil && os.Geteuid() == 0 {
@@ -35,7 +40,7 @@ func TestHostileCommand(t *testing.T) {
 		other := q.start("--", "sh", "-c", "echo ready; exec sleep 1000")
 		other.waitLine("ready")
 
-		out, said, code := p.run("--secret", "FILED=file:"+source+"@other.example.test", "--", "./workload", p.home, source, roots)
+		out, said, code := p.run(slices.Concat([]string{"--secret", "FILED=file:" + source + "@other.example.test", "--", "./workload", p.home, source, roots}, at)...)
 		var l loot
 		if err := json.Unmarshal([]byte(out), &l); err != nil || code != 0 {
 			t.Fatalf("exit status %d, %v\n%s%s", code, err, out, said)
@@ -56,38 +61,114 @@ func TestHostileCommand(t *testing.T) {
 	})
 }
 
-// listen is another program's socket in /tmp, where agents have theirs. The
-// returned function says how many connected.
-func listen(t *testing.T) func() int {
+// listen are another program's sockets: one in /tmp, where agents have theirs,
+// an abstract one, and a port of the loopback. Reached says how many have
+// connected, at where they are, from within a boundary too.
+func listen(t *testing.T) (reached func() int, at []string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "agent-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "agent.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
+	path, abstract := filepath.Join(dir, "agent.sock"), "@"+filepath.Base(dir)
+	connected := make(chan struct{}, 100)
+	for addr, network := range map[string]string{path: "unix", abstract: "unix", "127.0.0.1:0": "tcp"} {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				connected <- struct{}{}
+				c.Close()
+			}
+		}()
+		at = append(at, network+":"+l.Addr().String())
+		if network == "tcp" {
+			_, port, _ := net.SplitHostPort(l.Addr().String())
+			at = append(at, "tcp:"+net.JoinHostPort(string(policy.HostName), port))
+		}
 	}
-	t.Cleanup(func() { l.Close() })
-	for _, at := range []string{dir, path} {
-		if err := os.Chmod(at, 0o777); err != nil {
+	for _, open := range []string{dir, path} {
+		if err := os.Chmod(open, 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
-	reached := make(chan struct{}, 100)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			reached <- struct{}{}
-			c.Close()
+	return func() int { return len(connected) }, at
+}
+
+// stranger is another ordinary user of the machine.
+const stranger = ordinaryUID + 1
+
+// TestStranger is E11 for another user of the machine: boundaries of all kinds
+// show it no value and no credential, and let nobody in who has none.
+func TestStranger(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	everyone(t, func(t *testing.T, p *place) {
+		env, socket := filepath.Join(p.dir, "job.env"), filepath.Join(p.dir, "vm.sock")
+		command := p.start("--", "sh", "-c", "echo ready; exec sleep 1000")
+		command.waitLine("ready")
+		proxy := p.start("--listen", "127.0.0.1:0", "--env-file", env)
+		at, err := url.Parse(envOf(waitFile(t, proxy, env))["HTTPS_PROXY"])
+		if err != nil {
+			t.Fatal(err)
 		}
-	}()
-	return func() int { return len(reached) }
+		machine := p.start("--unix", socket, "--env-file", env+"2")
+		waitFile(t, machine, env+"2")
+		if err := os.Chmod(socket, 0o777); err != nil { // and still
+			t.Fatal(err)
+		}
+		if text := connectAs(t, stranger, socket); text != "" {
+			t.Errorf("it was plugged in: %s", text)
+		}
+		args := []string{env, env + "2", p.home, "tcp:" + at.Host}
+		for _, r := range []*running{command, proxy, machine} {
+			for _, dir := range r.processes(t) {
+				args = append(args, "proc:"+dir)
+			}
+		}
+		controls, _ := filepath.Glob(p.home + "/run/*/keeper.sock")
+		if len(controls) != 3 {
+			t.Errorf("found the control sockets %q", controls)
+		}
+		for _, c := range controls {
+			args = append(args, "unix:"+c)
+		}
+
+		cmd := exec.Command("./workload", append([]string{"--named"}, args...)...)
+		cmd.Dir, cmd.Env = p.dir, []string{"PATH=" + os.Getenv("PATH")}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stranger, Gid: stranger}}
+		out, err := cmd.Output()
+		var l loot
+		if jerr := json.Unmarshal(out, &l); err != nil || jerr != nil {
+			t.Fatalf("%v, %v: %s", err, jerr, out)
+		}
+		for what, list := range map[string][]string{"the value in": l.Values, "to trace": l.Traced, "the files": l.Seen} {
+			if len(list) > 0 {
+				t.Errorf("it found %s %q", what, list)
+			}
+		}
+		asked := false
+		for _, text := range l.Sockets {
+			switch {
+			case strings.HasPrefix(text, at.Host+": 407 "):
+				asked = true
+			default:
+				t.Errorf("it was answered by %s", text)
+			}
+		}
+		if !asked {
+			t.Errorf("--listen did not ask for a credential: %q", l.Sockets)
+		}
+	})
 }
 
 // TestHoldsNothing: no process that cutout boundary starts has the value in

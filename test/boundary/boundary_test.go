@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/testnet"
 )
 
@@ -65,16 +66,18 @@ func build(dir string) error {
 
 // A place is one user's: root, or an ordinary one.
 type place struct {
-	t     *testing.T
-	uid   int
-	dir   string // everybody may enter it
-	home  string
-	value string
-	ca    *testnet.CA
-	api   *testnet.Upstream // api.example.test
-	other *testnet.Upstream // other.example.test
-	git   *testnet.Upstream // git.example.test, which has repo.git for me, whose password is the value
-	env   []string
+	t        *testing.T
+	uid      int
+	dir      string // everybody may enter it
+	home     string
+	value    string
+	ca       *testnet.CA
+	api      *testnet.Upstream // api.example.test
+	other    *testnet.Upstream // other.example.test
+	git      *testnet.Upstream // git.example.test, which has repo.git for me, whose password is the value
+	plain    *testnet.Upstream // api.example.test at port 80
+	impostor *testnet.Upstream // impostor.example.test, which does not prove to be that
+	env      []string
 }
 
 // ordinaryUID is nobody's: no name, no home, no group.
@@ -101,17 +104,20 @@ func newPlace(t *testing.T, uid int) *place {
 		t.Fatal(err)
 	}
 	p.ca = ca
-	start := func(h http.Handler, names ...string) *testnet.Upstream {
-		cert, err := ca.Cert(names...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		u, err := testnet.StartUpstream(testnet.UpstreamConfig{Cert: &cert, Handler: h})
+	serve := func(cfg testnet.UpstreamConfig) *testnet.Upstream {
+		u, err := testnet.StartUpstream(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { u.Close() })
 		return u
+	}
+	start := func(h http.Handler, names ...string) *testnet.Upstream {
+		cert, err := ca.Cert(names...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return serve(testnet.UpstreamConfig{Cert: &cert, Handler: h})
 	}
 	var b [15]byte
 	rand.Read(b[:])
@@ -122,6 +128,11 @@ func newPlace(t *testing.T, uid int) *place {
 		t.Fatal(err)
 	}
 	p.api, p.other, p.git = start(nil, "api.example.test", "api.example.com"), start(nil, "other.example.test"), start(repo, "git.example.test")
+	own, err := ca.SelfSigned("impostor.example.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.plain, p.impostor = serve(testnet.UpstreamConfig{}), serve(testnet.UpstreamConfig{Cert: &own})
 	p.env = []string{"PATH=" + os.Getenv("PATH"), "CUTOUT_HOME=" + p.home, "API_KEY=" + p.value, "LC_ALL=C.UTF-8"}
 	for _, err := range []error{
 		os.Mkdir(p.dir, 0o755), os.Mkdir(p.home, 0o700), ca.WriteFile(filepath.Join(p.dir, "ca.pem")),
@@ -141,9 +152,14 @@ func (p *place) upstreams() []string {
 		"--connect-to", "api.example.test:443=" + p.api.Addr().String(),
 		"--connect-to", "other.example.test:443=" + p.other.Addr().String(),
 		"--connect-to", "git.example.test:443=" + p.git.Addr().String(),
+		"--connect-to", "api.example.test:80=" + p.plain.Addr().String(),
+		"--connect-to", "impostor.example.test:443=" + p.impostor.Addr().String(),
 		"--tls-upstream-ca-cert", filepath.Join(p.dir, "ca.pem"),
 	}
 }
+
+// secretFlag is that of every boundary of a place.
+const secretFlag = "API_KEY@api.example.test,git.example.test,impostor.example.test"
 
 // command prepares cutout as the place's user.
 func (p *place) command(args ...string) *exec.Cmd {
@@ -163,7 +179,7 @@ func (p *place) command(args ...string) *exec.Cmd {
 // run runs cutout boundary with the secret and the upstreams.
 func (p *place) run(args ...string) (stdout, stderr string, code int) {
 	p.t.Helper()
-	args = append(append([]string{"boundary", "--secret", "API_KEY@api.example.test,git.example.test"}, p.upstreams()...), args...)
+	args = append(append([]string{"boundary", "--secret", secretFlag}, p.upstreams()...), args...)
 	cmd := p.command(args...)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
@@ -202,9 +218,11 @@ func becomeUser(args []string) error {
 	return syscall.Exec(args[2], args[2:], os.Environ())
 }
 
-// TestCommand: what people run works, under the gates: the allowed host gets
-// the value, another the placeholder, a wrong Host nothing, and neither the
-// output nor the log has the value.
+// TestCommand: what people run works, under the gates of a machine: the allowed
+// host gets the value, another the placeholder; a request in clear, with a
+// wrong Host, to a server that proves nothing or to an address that was not
+// resolved is refused with its reason; and neither the output nor the log has
+// the value.
 func TestCommand(t *testing.T) {
 	everyone(t, func(t *testing.T, p *place) {
 		out, said, code := p.run("--", "sh", "-c", `
@@ -213,6 +231,9 @@ func TestCommand(t *testing.T) {
 			echo "echo: $(curl -sS -H "Authorization: Bearer $API_KEY" https://api.example.test/echo | grep -o 'Bearer.*')"
 			echo "other: $(curl -sSk -H "Authorization: Bearer $API_KEY" https://other.example.test/ok)"
 			echo "fronted: $(curl -sS -o /dev/null -w '%{http_code}' -H 'Host: other.example.test' -H "Authorization: Bearer $API_KEY" https://api.example.test/ok)"
+			echo "in clear: $(curl -sS -H "Authorization: Bearer $API_KEY" http://api.example.test/ok)"
+			echo "impostor: $(curl -sS -H "Authorization: Bearer $API_KEY" https://impostor.example.test/ok)"
+			echo "not resolved: $(curl -sS --resolve api.example.test:443:93.184.216.34 -H "Authorization: Bearer $API_KEY" https://api.example.test/ok)"
 			echo "python: $(/usr/bin/python3 -c '
 import os, urllib.request as u
 r = u.Request("https://api.example.test/ok", headers={"Authorization": "Bearer " + os.environ["API_KEY"]})
@@ -230,6 +251,16 @@ print(u.urlopen(r).read().decode())')"
 			if !strings.Contains(out, want) {
 				t.Errorf("the command did not print %q:\n%s%s", want, out, said)
 			}
+		}
+		for line, reason := range map[string]policy.Reason{
+			"in clear": policy.PlainHTTP, "impostor": policy.UpstreamUnverified, "not resolved": policy.NotPinned,
+		} {
+			if !strings.Contains(out, line+`: {"type"`) || !strings.Contains(out, fmt.Sprintf(`"reason":%q`, reason)) || !strings.Contains(said, string(reason)) {
+				t.Errorf("%s was not refused as %s:\n%s%s", line, reason, out, said)
+			}
+		}
+		if n := len(p.plain.Requests()) + len(p.impostor.Requests()); n > 0 {
+			t.Errorf("%d requests went where none may", n)
 		}
 		if strings.Contains(out+said, p.value) {
 			t.Errorf("the value was printed:\n%s%s", out, said)

@@ -31,7 +31,7 @@ type running struct {
 // with the test.
 func (p *place) start(args ...string) *running {
 	p.t.Helper()
-	args = append(append([]string{"boundary", "--secret", "API_KEY@api.example.test,git.example.test"}, p.upstreams()...), args...)
+	args = append(append([]string{"boundary", "--secret", secretFlag}, p.upstreams()...), args...)
 	r := &running{p: p, cmd: p.command(args...), lines: make(chan string, 100)}
 	r.cmd.Stderr = &r.stderr
 	out, err := r.cmd.StdoutPipe()

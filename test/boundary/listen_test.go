@@ -19,12 +19,8 @@ func TestListen(t *testing.T) {
 	envFile, caFile := filepath.Join(p.dir, "job.env"), filepath.Join(p.dir, "job.pem")
 	// So that addresses can be asked for at all.
 	r := p.start("--listen", "127.0.0.1:0", "--env-file", envFile, "--ca-file", caFile, "--net", "all")
-	lines := strings.Split(strings.TrimSpace(waitFile(t, r, envFile)), "\n")
-	env := map[string]string{}
-	for _, line := range lines {
-		name, text, _ := strings.Cut(line, "=")
-		env[name] = text
-	}
+	text := strings.TrimSpace(waitFile(t, r, envFile))
+	lines, env := strings.Split(text, "\n"), envOf(text)
 	curl := func(args ...string) string {
 		cmd := exec.Command("curl", append([]string{"-sS", "-m", "20", "-H", "Authorization: Bearer " + env["API_KEY"]}, args...)...)
 		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, lines...)

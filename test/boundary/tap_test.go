@@ -27,6 +27,16 @@ func waitFile(t *testing.T, r *running, path string) string {
 	}
 }
 
+// envOf reads what --env-file has been written with.
+func envOf(text string) map[string]string {
+	env := map[string]string{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		env[name] = value
+	}
+	return env
+}
+
 // namespace makes a network namespace, which has nothing but a loopback.
 func namespace(t *testing.T) *netns.Namespace {
 	t.Helper()

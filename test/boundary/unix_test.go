@@ -29,11 +29,7 @@ func TestUnix(t *testing.T) {
 	p := newPlace(t, os.Geteuid())
 	path, envFile, caFile := filepath.Join(p.dir, "vm.sock"), filepath.Join(p.dir, "vm.env"), filepath.Join(p.dir, "vm.pem")
 	r := p.start("--unix", path, "--env-file", envFile, "--ca-file", caFile)
-	env := map[string]string{}
-	for line := range strings.Lines(waitFile(t, r, envFile)) {
-		name, text, _ := strings.Cut(strings.TrimSpace(line), "=")
-		env[name] = text
-	}
+	env := envOf(waitFile(t, r, envFile))
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}

@@ -35,6 +35,12 @@ func asWorkload(args []string) bool {
 			fmt.Println(stays(args[2]))
 			return true
 		}
+		if len(args) > 1 && args[1] == "--named" {
+			var l loot
+			l.named(args[2:])
+			json.NewEncoder(os.Stdout).Encode(l)
+			return true
+		}
 		json.NewEncoder(os.Stdout).Encode(attack(args[1:]))
 		return true
 	}
@@ -65,14 +71,32 @@ type loot struct {
 }
 
 // attack looks for the value, whose beginning it knows, wherever a command
-// can look. Args are files and directories that it must not be able to read.
+// can look, and at what args name.
 func attack(args []string) loot {
 	var l loot
+	paths := l.named(args)
 	l.processes()
 	l.sockets()
-	l.files(args)
-	l.privileges(args)
+	l.privileges(paths)
 	return l
+}
+
+// named looks at files and directories that must not be readable, sockets, as
+// unix:PATH or tcp:ADDR, and processes, as proc:DIRECTORY.
+func (l *loot) named(args []string) (paths []string) {
+	for _, arg := range args {
+		kind, at, _ := strings.Cut(arg, ":")
+		switch kind {
+		case "unix", "tcp":
+			l.socket(kind, at)
+		case "proc":
+			l.process(at)
+		default:
+			paths = append(paths, arg)
+		}
+	}
+	l.files(paths)
+	return paths
 }
 
 // mark is how values begin; in two parts, so that this program's own memory
@@ -104,21 +128,29 @@ func (l *loot) processes() {
 	for _, proc := range procs {
 		dirs, _ := filepath.Glob(proc + "/[0-9]*")
 		for _, dir := range dirs {
-			pid, _ := strconv.Atoi(filepath.Base(dir))
-			name, _ := os.ReadFile(dir + "/comm")
-			if pid != os.Getpid() {
+			if filepath.Base(dir) != strconv.Itoa(os.Getpid()) {
+				name, _ := os.ReadFile(dir + "/comm")
 				l.Processes = append(l.Processes, strings.TrimSpace(string(name)))
-				l.trace(pid)
 			}
-			for _, file := range []string{"environ", "cmdline"} {
-				if text, err := os.ReadFile(filepath.Join(dir, file)); err == nil && looksLikeValue(text) {
-					l.Values = append(l.Values, dir+"/"+file)
-				}
-			}
-			if pid != os.Getpid() && memoryHasValue(dir) {
-				l.Values = append(l.Values, dir+"/mem")
-			}
+			l.process(dir)
 		}
+	}
+}
+
+// process reads what one process shows, and traces it if it is another.
+func (l *loot) process(dir string) {
+	for _, file := range []string{"environ", "cmdline"} {
+		if text, err := os.ReadFile(filepath.Join(dir, file)); err == nil && looksLikeValue(text) {
+			l.Values = append(l.Values, dir+"/"+file)
+		}
+	}
+	pid, _ := strconv.Atoi(filepath.Base(dir))
+	if pid == os.Getpid() {
+		return
+	}
+	l.trace(pid)
+	if memoryHasValue(dir) {
+		l.Values = append(l.Values, dir+"/mem")
 	}
 }
 
@@ -126,6 +158,11 @@ func (l *loot) trace(pid int) {
 	if unix.PtraceSeize(pid) == nil {
 		l.Traced = append(l.Traced, strconv.Itoa(pid))
 		unix.PtraceDetach(pid)
+	}
+	// Of an address where nothing is: who may not read is told EPERM.
+	local, remote := []unix.Iovec{{Base: new(byte), Len: 1}}, []unix.RemoteIovec{{Base: 8, Len: 1}}
+	if _, err := unix.ProcessVMReadv(pid, local, remote, 0); err == nil || errors.Is(err, unix.EFAULT) {
+		l.Traced = append(l.Traced, fmt.Sprintf("memory of %d", pid))
 	}
 	if fd, err := unix.PidfdOpen(pid, 0); err == nil {
 		if stolen, err := unix.PidfdGetfd(fd, 3, 0); err == nil {
@@ -183,9 +220,13 @@ func (l *loot) sockets() {
 		}
 	}
 	for _, path := range paths {
-		if text := ask("unix", path); text != "" {
-			l.Sockets = append(l.Sockets, path+": "+text)
-		}
+		l.socket("unix", path)
+	}
+}
+
+func (l *loot) socket(network, addr string) {
+	if text := ask(network, addr); text != "" {
+		l.Sockets = append(l.Sockets, addr+": "+text)
 	}
 }
 
