@@ -32,13 +32,21 @@ func (i *Interceptor) Addresses(ctx context.Context, name hostname.Name) []netip
 			continue
 		}
 		for _, r := range answer.Answers {
-			switch b := r.Body.(type) {
-			case *dnsmessage.AResource:
-				out = append(out, netip.AddrFrom4(b.A))
-			case *dnsmessage.AAAAResource:
-				out = append(out, netip.AddrFrom16(b.AAAA))
+			if a, ok := addressOf(r); ok {
+				out = append(out, a)
 			}
 		}
 	}
 	return slices.Compact(out)
+}
+
+// addressOf is the address in an A or AAAA record.
+func addressOf(rr dnsmessage.Resource) (a netip.Addr, ok bool) {
+	switch b := rr.Body.(type) {
+	case *dnsmessage.AResource:
+		return netip.AddrFrom4(b.A), true
+	case *dnsmessage.AAAAResource:
+		return netip.AddrFrom16(b.AAAA), true
+	}
+	return netip.Addr{}, false
 }

@@ -57,6 +57,9 @@ type Interceptor struct {
 	Pins *pin.Table
 	// Network judges the addresses; nil: the profile public.
 	Network *policy.Network
+	// Lacks reports whether this machine has no way to an address: it is left
+	// out. Nil: it has one to all.
+	Lacks func(netip.Addr) bool
 	// Static are names that are answered here, past Network, and pinned for
 	// good.
 	Static map[hostname.Name][]netip.Addr

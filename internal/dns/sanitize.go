@@ -21,7 +21,7 @@ const maxChain = 16
 
 // sanitize makes the guest's response of a resolver's: the records of the
 // chain that begins with the name asked for, without what leads around the
-// boundary. It pins the addresses that stay.
+// boundary or nowhere. It pins the addresses that stay.
 func (i *Interceptor) sanitize(q *query, m *dnsmessage.Message) response {
 	r := response{rcode: m.RCode, authenticated: m.AuthenticData}
 	switch m.RCode {
@@ -37,17 +37,16 @@ func (i *Interceptor) sanitize(q *query, m *dnsmessage.Message) response {
 	c := follow(q, m.Answers)
 	var denied policy.Verdict
 	for _, rr := range c.records {
+		if a, ok := addressOf(rr); ok {
+			if i.Lacks != nil && i.Lacks(a) {
+				continue
+			}
+			if v := i.admit(q, a, c.ttl); !v.Allowed {
+				denied = v
+				continue
+			}
+		}
 		switch body := rr.Body.(type) {
-		case *dnsmessage.AResource:
-			if v := i.admit(q, netip.AddrFrom4(body.A), c.ttl); !v.Allowed {
-				denied = v
-				continue
-			}
-		case *dnsmessage.AAAAResource:
-			if v := i.admit(q, netip.AddrFrom16(body.AAAA), c.ttl); !v.Allowed {
-				denied = v
-				continue
-			}
 		case *dnsmessage.HTTPSResource:
 			if !service(&body.SVCBResource, rr.Header.Name) {
 				continue

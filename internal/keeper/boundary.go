@@ -109,6 +109,9 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		Static: b.plan.names, Unknown: unknown, OnlyAllowed: cfg.spec.Net.OnlyAllowed, Mentioned: bound,
 		Audit: func(e audit.Event) { cfg.log.Append(e) },
 	}
+	if pc.Egress == nil {
+		resolver.Lacks = dns.Lacks
+	}
 	pc.DNS = resolver
 	px, err := proxy.New(pc)
 	if err != nil {

@@ -29,7 +29,11 @@ var (
 	world6 = netip.MustParseAddr("2606:2800:220:1::34")
 )
 
-// newInternet makes one in which names have the world's addresses.
+// beyond6 is where the host has no way: it has a default route for IPv4 alone.
+var beyond6 = netip.MustParseAddr("2a00:1450:4001::34")
+
+// newInternet makes one in which names have the world's addresses, and
+// beyond.example.test beyond6 for its IPv6.
 func newInternet(t *testing.T, names ...string) *internet {
 	t.Helper()
 	n := &internet{t: t, host: namespace(t), world: namespace(t)}
@@ -46,9 +50,10 @@ func newInternet(t *testing.T, names ...string) *internet {
 		n.run(end.ns, "ip", "address", "add", end.v4, "dev", end.name)
 		n.run(end.ns, "ip", "address", "add", end.v6, "dev", end.name, "nodad")
 	}
+	n.run(n.host, "ip", "route", "add", "default", "via", world4.String())
 	// As distributions do, and new namespaces do not.
 	n.run(n.host, "sh", "-c", "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range")
-	zone := map[string]testnet.Record{}
+	zone := map[string]testnet.Record{"beyond.example.test": {Addrs: []netip.Addr{world4, beyond6}}}
 	for _, name := range names {
 		zone[name] = testnet.Record{Addrs: []netip.Addr{world4, world6}}
 	}
