@@ -17,7 +17,7 @@ TEST_PROGRAMS := qemu-system-x86_64 e2fsck curl openssl python3 git gcc setpriv 
 INTEROP_PROGRAMS := curl openssl wget git nginx ip nsenter node npm python3 python3-requests python3-httpx python3-h2 tinyproxy microsocks unshare
 LONG_PROGRAMS := $(TEST_PROGRAMS) $(INTEROP_PROGRAMS) iperf3 sshd ssh-keygen
 
-.PHONY: all build setup demo test unit vm-test lint vuln bench memscan attack attack-ways mutate interop fuzz test-kvm test-long cross clean
+.PHONY: all build setup demo test unit vm-test lint vuln bench flood memscan attack attack-ways mutate interop fuzz test-kvm test-long cross clean
 
 all: build
 
@@ -40,14 +40,14 @@ test:
 # The tests of each package, with the race detector; without it those that
 # measure memory, and those that it makes ten times slower for nothing: of
 # much data, or of programs that are started again and again.
-UNRACED := TestBodyMemory|TestDownloadMemory|TestRoom|TestMemory|TestSessionMemory|TestCopies|TestRefreshMemory
+UNRACED := TestBodyMemory|TestDownloadMemory|TestRoom|TestMemory|TestSessionMemory|TestCopies|TestRefreshMemory|TestFloodReleased
 UNRACED := $(UNRACED)|TestBodySizes|TestLargeBodies|TestSocketLargeMessage|TestBomb|TestHiddenBomb
 UNRACED := $(UNRACED)|TestCodedAnswer|TestBodyCodingRefused|TestUnscannable|TestMatrix
 UNRACED := ^($(UNRACED)|TestScripts|TestDocumentedCommands)$$
 unit:
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
-	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
+	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/keeper ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
 
 # Tests that start machines: they want the processor for themselves.
 vm-test:
@@ -99,6 +99,10 @@ test-long:
 bench: setup
 	$(GO) run -trimpath ./bench $(BIN)/cutout
 	$(GO) run -trimpath ./bench/throughput $(BIN)/cutout
+
+# What a flood of connections does to its keeper and to another sandbox.
+flood: build
+	$(GO) run -trimpath ./bench/flood $(BIN)/cutout
 
 # Copies of a value in the memory of a real keeper. Needs root.
 memscan: setup

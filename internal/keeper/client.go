@@ -57,6 +57,8 @@ type Info struct {
 	PIDs     []int    `json:"pids"` // keeper, then the machine
 	Secrets  []string `json:"secrets"`
 	Audit    string   `json:"audit"` // head of the chain
+	// Goroutines is how many the keeper runs: what it still has to do.
+	Goroutines int `json:"goroutines"`
 }
 
 // Info asks for the sandbox's state.

@@ -64,6 +64,7 @@ func run() int {
 	defer cancel(nil)
 	go t.awaitEnd(cancel)
 
+	go saveMemory(ctx)
 	s := &sandbox{spec: spec, store: store, login: login, values: -1, tell: t, end: cancel}
 	if len(secrets) > 0 || !login.IsZero() {
 		s.values = valuesFD

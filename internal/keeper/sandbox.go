@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/guest"
@@ -122,7 +123,7 @@ func (s *sandbox) serve(ctx context.Context) (err error) {
 		guest: s.guest, events: &s.events, secrets: s.secrets,
 		env: func() []string { return mergeEnv(s.spec.Guest.Env, placeholders(s.secrets.current.Load())) },
 		info: func() Info {
-			i := Info{ID: s.spec.ID, Restored: s.restored, Secrets: s.secrets.names(), PIDs: []int{os.Getpid()}, Audit: s.log.Head()}
+			i := Info{ID: s.spec.ID, Restored: s.restored, Secrets: s.secrets.names(), PIDs: []int{os.Getpid()}, Audit: s.log.Head(), Goroutines: runtime.NumGoroutine()}
 			if s.machine != nil {
 				i.Accel, i.PIDs = s.machine.Accel().String(), append(i.PIDs, s.machine.Pid())
 			}

@@ -4,10 +4,10 @@ import "sync"
 
 // The sandbox's memory for TCP buffers. Half is shared out: a connection gets
 // at most maxBuffer per direction and at most a sixteenth of what is left, so
-// the first hundred are fast and none takes all. Who comes when nothing is
-// left gets minBuffer, and MaxTCP of those fill the other half.
+// the first fifty are fast and none takes all. Who comes when nothing is left
+// gets minBuffer, and the 2048 that the proxy takes fill the other half.
 const (
-	adaptiveBudget = 96 << 20
+	adaptiveBudget = 48 << 20
 	maxBuffer      = 1 << 20
 	minBuffer      = 12 << 10
 )

@@ -73,8 +73,8 @@ var (
 	DefaultGatewayMAC = net.HardwareAddr{0x02, 0, 0, 0, 0, 0x01}
 )
 
-// maxTCP is the default bound on connections: with the smallest buffers
-// (budget.go) they take no more memory than the adaptive part of the budget.
+// maxTCP is the default bound on connections: twice what the proxy takes, for
+// those that it has refused and those that linger.
 const maxTCP = 4096
 
 func (c *Config) complete() error {

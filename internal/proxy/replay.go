@@ -19,7 +19,9 @@ type replay struct {
 func (c *replay) Read(p []byte) (int, error) {
 	if len(c.head) > 0 {
 		n := copy(p, c.head)
-		c.head = c.head[n:]
+		if c.head = c.head[n:]; len(c.head) == 0 {
+			c.head = nil // a long connection must not keep it
+		}
 		return n, nil
 	}
 	if c.err != nil {

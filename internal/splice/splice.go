@@ -30,25 +30,31 @@ func Join(a, b net.Conn) {
 	b.Close()
 }
 
-// Watch calls idle if nothing has moved for long, until stop is called.
+// Watch calls idle if nothing has moved for long, until stop is called. It
+// needs no goroutine: a sandbox may have two thousand connections.
 func Watch(moved *atomic.Bool, idle func()) (stop func()) {
-	stopped := make(chan struct{})
-	go func() {
-		tick := time.NewTicker(Idle / 2)
-		defer tick.Stop()
-		for {
-			select {
-			case <-stopped:
-				return
-			case <-tick.C:
-				if !moved.Swap(false) {
-					idle()
-					return
-				}
-			}
+	var mu sync.Mutex
+	var timer *time.Timer // nil once stopped
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(Idle/2, func() {
+		mu.Lock()
+		running := timer != nil
+		still := running && !moved.Swap(false)
+		if running && !still {
+			timer.Reset(Idle / 2)
 		}
-	}()
-	return func() { close(stopped) }
+		mu.Unlock()
+		if still {
+			idle()
+		}
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		timer.Stop()
+		timer = nil
+	}
 }
 
 // relay copies src to dst to the end of src.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -124,4 +126,32 @@ func TestReset(t *testing.T) {
 			ended(t, done)
 		})
 	}
+}
+
+// TestWatch: what moves is left alone, what does not is told once, and what
+// has ended never.
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var moved atomic.Bool
+		var told atomic.Int32
+		stop := Watch(&moved, func() { told.Add(1) })
+		for range 5 {
+			moved.Store(true)
+			time.Sleep(Idle/2 + time.Second)
+		}
+		if told.Load() != 0 {
+			t.Error("told while something moved")
+		}
+		time.Sleep(2 * Idle)
+		if n := told.Load(); n != 1 {
+			t.Errorf("told %d times", n)
+		}
+		stop()
+
+		Watch(&moved, func() { told.Add(1) })()
+		time.Sleep(2 * Idle)
+		if told.Load() != 1 {
+			t.Error("told after the end")
+		}
+	})
 }
