@@ -72,9 +72,13 @@ func Start(cutout string, args ...string) (*Boundary, error) {
 // Path returns where name lies in the directory that args call %DIR%.
 func (b *Boundary) Path(name string) string { return filepath.Join(b.dir, name) }
 
+// endTimeout is longer than a keeper may take to end.
+const endTimeout = 10 * time.Second
+
 // Close ends the boundary and returns what it said, if it failed.
 func (b *Boundary) Close() error {
 	b.cmd.Process.Signal(os.Interrupt)
+	defer time.AfterFunc(endTimeout, func() { b.cmd.Process.Kill() }).Stop()
 	err := b.cmd.Wait()
 	os.RemoveAll(b.dir)
 	if b.cmd.ProcessState.ExitCode() == 128+int(syscall.SIGINT) {
@@ -84,6 +88,18 @@ func (b *Boundary) Close() error {
 		return fmt.Errorf("cutout boundary: %w: %s", err, b.said.String())
 	}
 	return nil
+}
+
+// Ask returns a client of the keeper's control socket. Close it after use.
+func (b *Boundary) Ask() (*keeper.Client, error) {
+	dirs, err := filepath.Glob(filepath.Join(b.dir, "home", "run", "*"))
+	if err == nil && len(dirs) != 1 {
+		err = fmt.Errorf("the boundary has %d sandboxes", len(dirs))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return keeper.Dial(dirs[0]), nil
 }
 
 // keeperOf finds the keeper among the children of a process.

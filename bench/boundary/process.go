@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -25,4 +26,31 @@ func Processor(pid int) time.Duration {
 	fmt.Sscan(fields[11], &user)
 	fmt.Sscan(fields[12], &system)
 	return time.Duration(user+system) * tick
+}
+
+// Memory returns what a process has in memory, and the most that it ever had,
+// in bytes.
+func Memory(pid int) (now, most int64) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(status)) {
+		for name, into := range map[string]*int64{"VmRSS:": &now, "VmHWM:": &most} {
+			if rest, found := strings.CutPrefix(line, name); found {
+				fmt.Sscan(rest, into)
+				*into <<= 10
+			}
+		}
+	}
+	return now, most
+}
+
+// Sockets counts those that a process has.
+func Sockets(pid int) int {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	n := 0
+	for _, fd := range fds {
+		if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
+			n++
+		}
+	}
+	return n
 }
