@@ -31,3 +31,9 @@ func bindBoundary(cmd *cobra.Command, b *config.Boundary) {
 	cmd.RegisterFlagCompletionFunc("egress-proxy", cobra.FixedCompletions([]string{"http://", "https://", "socks5://", config.NoProxy}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace))
 	cmd.RegisterFlagCompletionFunc("tls-intercept", cobra.FixedCompletions([]string{"auto", "all", "off"}, cobra.ShellCompDirectiveNoFileComp))
 }
+
+// bindPublish adds -p, for what has a network interface.
+func bindPublish(cmd *cobra.Command, ports *[]string) {
+	cmd.Flags().VarP(listFlag{ports, "[BIND:]HOST:GUEST[/udp]"}, "publish", "p", "publish a port of the guest on this machine, at 127.0.0.1 unless BIND is given")
+	cmd.RegisterFlagCompletionFunc("publish", cobra.NoFileCompletions)
+}

@@ -62,8 +62,8 @@ secrets, rules and audit log as cutout run, but without a microVM:
 
 --env-file and --ca-file write what such a workload needs to know: the
 placeholders, the variables that programs find certificates by, the addresses
-(CUTOUT_ADDRESS4 and the like), and the certificates. Both are gone when the
-boundary ends.
+(CUTOUT_ADDRESS4 and the like), and the certificates. When --env-file is there
+the boundary is ready. Both are gone when it ends.
 
 ` + rulesHelp + `
 
@@ -97,6 +97,7 @@ not found; 128+N when signal N ended it, or the boundary.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	bindBoundary(cmd, &o.Boundary)
+	bindPublish(cmd, &o.Published)
 	f.VarP(textFlag{&o.Dir, "DIR"}, "workdir", "w", "working directory of CMD (default yours)")
 	f.VarP(textFlag{&o.User, "USER[:GROUP]"}, "user", "u", "user of CMD, by name or number; for root only")
 	f.DurationVar(&o.Timeout, "timeout", 0, "end the boundary after this long, such as 5m")
@@ -116,6 +117,8 @@ not found; 128+N when signal N ended it, or the boundary.`,
 type plug interface {
 	// link returns the keeper's end, which the caller does not close.
 	link() (*os.File, keeper.LinkKind)
+	// prepare is told about the boundary, before the workload is.
+	prepare(w keeper.Workload) error
 	// serve is told about the boundary, and returns when the workload, or
 	// ctx, has ended.
 	serve(ctx context.Context, relay *relay, w keeper.Workload) error
@@ -140,6 +143,8 @@ func (o boundaryOptions) check() error {
 		return term.WithHint(usageError{errors.New("--listen needs --env-file")}, "it is written with the credential, which nobody could know otherwise")
 	case o.Timeout < 0:
 		return usageError{errors.New("--timeout must not be negative")}
+	case o.Listen != "" && len(o.Published) > 0:
+		return usageError{errors.New("-p needs a network interface, which programs at --listen have none of")}
 	case o.Netns != "" && o.Tap == "":
 		return usageError{errors.New("--netns needs --tap")}
 	case len(o.Args) == 0 && (o.Dir != "" || o.User != "" || o.TTY || o.NoTTY):
@@ -215,6 +220,11 @@ func (a *app) plugIn(ctx context.Context, relay *relay, home state.Home, p plug,
 	if err != nil {
 		return err
 	}
+	if u, ok := p.(*unixPlug); ok {
+		if err := place.Leave(u.path); err != nil {
+			return errors.Join(err, place.Remove())
+		}
+	}
 	r.spec.ID = place.ID
 	r.spec.Dirs = keeper.Dirs{Runtime: place.Runtime, State: place.Dir}
 	link, kind := p.link()
@@ -253,7 +263,13 @@ func (a *app) plugIn(ctx context.Context, relay *relay, home state.Home, p plug,
 		}
 		err = errors.Join(err, place.End())
 	}()
-	remove, err := writeWorkloadFiles(r.options, p, about)
+	if err := p.prepare(about); err != nil {
+		return err
+	}
+	if len(r.options.Args) == 0 && !r.options.Quiet {
+		a.tell(keeper.Message{Notice: fmt.Sprintf("this is boundary %s: cutout net %[1]s shows its connections", place.ID)}, false)
+	}
+	remove, err := writeWorkloadFiles(r.options, p, about, place)
 	defer remove()
 	if err != nil {
 		return err

@@ -107,7 +107,7 @@ not found; 128+N when signal N ended it.`,
 	f.VarP(textFlag{&o.Memory, "SIZE"}, "memory", "m", fmt.Sprintf("memory, 512m or 2g (default %dm)", config.DefaultMemoryMiB))
 	f.IntVarP(&o.CPUs, "cpus", "c", 0, fmt.Sprintf("number of CPUs (default %d)", config.DefaultCPUs))
 	f.VarP(listFlag{&o.Volumes, "DIR:/PATH:ro"}, "volume", "v", "give the guest a read-only copy of a directory")
-	f.VarP(listFlag{&o.Published, "[BIND:]HOST:GUEST[/udp]"}, "publish", "p", "publish a port of the guest on this machine, at 127.0.0.1 unless BIND is given")
+	bindPublish(cmd, &o.Published)
 	f.Var(listFlag{&o.Copies, "SRC:/DST"}, "copy", "copy a file or directory into the guest before CMD")
 	f.DurationVar(&o.Timeout, "timeout", 0, "end the sandbox when CMD has run for this long, such as 5m")
 	f.BoolP("interactive", "i", false, "accepted for docker's sake: standard input is always connected")
@@ -116,7 +116,6 @@ not found; 128+N when signal N ended it.`,
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "no progress, notices and refusals on standard error")
 	f.BoolVar(&o.Boot, "no-snapshot", false, "boot the machine, where it could start from one that has booted before")
 	f.BoolVar(&o.WeakCage, "weak-cage", false, "start even where QEMU cannot be confined; an escape then reaches the values")
-	cmd.RegisterFlagCompletionFunc("publish", cobra.NoFileCompletions)
 	return cmd
 }
 

@@ -91,6 +91,8 @@ func hidden(home state.Home, requests []helper.Request) []string {
 
 func (p *commandPlug) link() (*os.File, keeper.LinkKind) { return p.w.Tap(), keeper.LinkTap }
 
+func (p *commandPlug) prepare(keeper.Workload) error { return nil }
+
 func (p *commandPlug) close() { p.w.Kill() }
 
 // serve runs the command and passes on terminal and signals.

@@ -12,8 +12,9 @@ import (
 )
 
 // writeWorkloadFiles writes what the workload must know where the user wants
-// it. The returned function removes it.
-func writeWorkloadFiles(o boundaryOptions, p plug, about keeper.Workload) (remove func(), err error) {
+// it. The returned function removes it; if this process is killed, the sweep
+// of place does.
+func writeWorkloadFiles(o boundaryOptions, p plug, about keeper.Workload, place *state.Sandbox) (remove func(), err error) {
 	var written []string
 	remove = func() {
 		for _, path := range written {
@@ -25,7 +26,7 @@ func writeWorkloadFiles(o boundaryOptions, p plug, about keeper.Workload) (remov
 			return err
 		}
 		written = append(written, path)
-		return nil
+		return place.Leave(path)
 	}
 	env := append(about.Env, variables(p, about)...)
 	if o.CAFile != "" {

@@ -43,15 +43,15 @@ func (p *tapPlug) in(f func() error) error {
 
 func (p *tapPlug) link() (*os.File, keeper.LinkKind) { return p.device, keeper.LinkTap }
 
-func (p *tapPlug) serve(ctx context.Context, _ *relay, about keeper.Workload) error {
+func (p *tapPlug) prepare(about keeper.Workload) error {
 	mac, addrs, err := addresses(about, p.options.Netns != "")
 	if err != nil {
 		return err
 	}
-	err = p.in(func() error { return tap.Configure(p.options.Tap, mac, about.MTU, addrs) })
-	if err != nil {
-		return err
-	}
+	return p.in(func() error { return tap.Configure(p.options.Tap, mac, about.MTU, addrs) })
+}
+
+func (p *tapPlug) serve(ctx context.Context, _ *relay, _ keeper.Workload) error {
 	<-ctx.Done()
 	return context.Cause(ctx)
 }

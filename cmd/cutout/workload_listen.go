@@ -52,6 +52,8 @@ func (p *listenPlug) variables(about keeper.Workload) []string {
 
 func (p *listenPlug) link() (*os.File, keeper.LinkKind) { return p.file, keeper.LinkListen }
 
+func (p *listenPlug) prepare(keeper.Workload) error { return nil }
+
 func (p *listenPlug) serve(ctx context.Context, _ *relay, _ keeper.Workload) error {
 	<-ctx.Done()
 	return context.Cause(ctx)

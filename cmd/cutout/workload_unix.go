@@ -61,6 +61,8 @@ func removeStale(path string) error {
 
 func (p *unixPlug) link() (*os.File, keeper.LinkKind) { return p.file, keeper.LinkUnix }
 
+func (p *unixPlug) prepare(keeper.Workload) error { return nil }
+
 func (p *unixPlug) serve(ctx context.Context, _ *relay, _ keeper.Workload) error {
 	<-ctx.Done()
 	return context.Cause(ctx)

@@ -26,7 +26,8 @@ type Boundary struct {
 	Bypass        []string
 	UpstreamCAs   []string
 	UpstreamCAFor []string
-	Audit         string // "" or best-effort
+	Published     []string // [BIND:][HOST:]GUEST[/udp]
+	Audit         string   // "" or best-effort
 
 	Args []string // the command
 	Also []Text   // what the user wrote besides: searched for values before anything is parsed
@@ -53,7 +54,7 @@ func (b Boundary) build(ctx context.Context, values Values, texts []Text, more .
 	if held := values.Check(ctx, texts); held != nil {
 		err = held
 	}
-	for _, step := range append(append([]func(*keeper.Spec) error{b.apply}, more...), b.network, b.audit) {
+	for _, step := range append(append([]func(*keeper.Spec) error{b.apply}, more...), b.network, b.publish, b.audit) {
 		if err == nil {
 			err = step(&spec)
 		}
@@ -161,7 +162,7 @@ func (b Boundary) texts() []Text {
 	}
 	for flag, list := range map[string][]string{
 		"--net-rate": b.Rates, "--connect-to": b.ConnectTo, "--dns-nameserver": b.Nameservers, "--tls-bypass": b.Bypass,
-		"--tls-upstream-ca-cert": b.UpstreamCAs, "--tls-upstream-ca-cert-for": b.UpstreamCAFor,
+		"--tls-upstream-ca-cert": b.UpstreamCAs, "--tls-upstream-ca-cert-for": b.UpstreamCAFor, "-p": b.Published,
 	} {
 		for _, text := range list {
 			texts = append(texts, Text{Where: flag, Text: text})

@@ -73,8 +73,8 @@ func ParsePublish(s string) ([]ingress.Port, error) {
 	return out, nil
 }
 
-func (r Run) publish(spec *keeper.Spec) (err error) {
-	spec.Net.Published, err = parsePublished(r.Published)
+func (b Boundary) publish(spec *keeper.Spec) (err error) {
+	spec.Net.Published, err = parsePublished(b.Published)
 	return err
 }
 

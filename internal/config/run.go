@@ -15,14 +15,13 @@ import (
 type Run struct {
 	Boundary
 
-	Env       []string // NAME=VALUE, or NAME to take the caller's
-	Dir       string
-	User      string
-	Memory    string
-	CPUs      int
-	Volumes   []string
-	Published []string // [BIND:][HOST:]GUEST[/udp]
-	WeakCage  bool
+	Env      []string // NAME=VALUE, or NAME to take the caller's
+	Dir      string
+	User     string
+	Memory   string
+	CPUs     int
+	Volumes  []string
+	WeakCage bool
 }
 
 // Defaults of the machine.
@@ -36,7 +35,7 @@ const (
 // os.LookupEnv in the CLI. The caller fills in ID, Dirs, kernel and disk.
 func (r Run) Build(ctx context.Context, lookup func(string) (string, bool), values Values) (keeper.Spec, error) {
 	return r.build(ctx, values, r.allTexts(),
-		func(spec *keeper.Spec) error { return r.guest(spec, lookup) }, r.machine, r.publish)
+		func(spec *keeper.Spec) error { return r.guest(spec, lookup) }, r.machine)
 }
 
 func (r Run) guest(spec *keeper.Spec, lookup func(string) (string, bool)) error {
@@ -107,9 +106,6 @@ func (r Run) allTexts() []Text {
 	}
 	for _, v := range r.Volumes {
 		texts = append(texts, Text{Where: "-v", Text: v})
-	}
-	for _, p := range r.Published {
-		texts = append(texts, Text{Where: "-p", Text: p})
 	}
 	return texts
 }

@@ -71,11 +71,11 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	}
 	s.secrets = &holder{spec: s.spec, store: s.store, record: s.record, notice: s.tell.notice}
 	s.secrets.current.Store(set)
-	if s.spec.Link != "" {
-		return s.startLinked(ctx, set)
-	}
 	if s.ingress, err = ingress.Listen(s.spec.Net.Published); err != nil {
 		return err
+	}
+	if s.spec.Link != "" {
+		return s.startLinked(ctx, set)
 	}
 	var link frame.Link
 	var nic *os.File

@@ -41,6 +41,7 @@ func (s *sandbox) startLinked(ctx context.Context, set *secret.Set) error {
 	if err := s.record("started", "boundary for "+string(s.spec.Link)); err != nil {
 		return err
 	}
+	s.publish()
 	if err := s.serve(ctx); err != nil {
 		return err
 	}

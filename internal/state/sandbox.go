@@ -74,7 +74,9 @@ func newID() string {
 }
 
 // End closes the sandbox: its runtime directory goes, its audit log stays.
+// Whoever told [Sandbox.Leave] of a file removes it himself.
 func (s *Sandbox) End() error {
+	os.Remove(filepath.Join(s.Dir, leftName))
 	err := os.RemoveAll(s.Runtime)
 	return errors.Join(err, s.Lock.Close())
 }

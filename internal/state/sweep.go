@@ -16,8 +16,8 @@ import (
 const KeepLogs = 20
 
 // Sweep removes what sandboxes that no longer run have left: runtime
-// directories, temporary files, and all but the last keep audit logs. It
-// does nothing when another process is sweeping.
+// directories, temporary files, what [Sandbox.Leave] was told of, and all but
+// the last keep audit logs. It does nothing when another process is sweeping.
 func (h Home) Sweep(keep int) error {
 	unlock, err := h.lock(unix.LOCK_EX | unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -40,6 +40,7 @@ func (h Home) Sweep(keep int) error {
 			known[e.ID] = true
 			continue
 		}
+		h.removeLeft(e.ID)
 		if ended++; ended > keep || !h.hasLog(e.ID) {
 			errs = append(errs, os.RemoveAll(h.Sandbox(e.ID)))
 		}

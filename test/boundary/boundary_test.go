@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -284,11 +285,6 @@ print(u.urlopen(r).read().decode())')"
 // names in them are served by this machine.
 func TestDocs(t *testing.T) {
 	p := newPlace(t, os.Geteuid())
-	shim := fmt.Sprintf("#!/bin/sh\nshift\nexec %s boundary --connect-to api.example.com:443=%s --tls-upstream-ca-cert %s/ca.pem \"$@\"\n",
-		binary, p.api.Addr(), p.dir)
-	if err := os.WriteFile(filepath.Join(p.dir, "cutout"), []byte(shim), 0o755); err != nil {
-		t.Fatal(err)
-	}
 	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -305,17 +301,63 @@ func TestDocs(t *testing.T) {
 				continue
 			}
 			found++
-			cmd := exec.Command("sh", "-c", line)
-			cmd.Dir = p.dir
-			cmd.Env = append(p.env, "PATH="+p.dir+":"+os.Getenv("PATH"))
-			var said bytes.Buffer
-			cmd.Stderr = &said
-			if out, err := cmd.Output(); err != nil || !strings.HasSuffix(string(out), "ok\n") {
-				t.Errorf("%s: %v\n%s%s", line, err, out, &said)
-			}
+			p.documented("sh", "-c", line)
 		}
 	}
 	if found < 2 {
 		t.Errorf("found %d commands", found)
+	}
+}
+
+// documented runs what the documentation says and ends with a request, whose
+// answer must be printed last. The names in it are served by this machine.
+func (p *place) documented(args ...string) {
+	p.t.Helper()
+	shim := fmt.Sprintf("#!/bin/sh\nshift\nexec %s boundary --connect-to api.example.com:443=%s --tls-upstream-ca-cert %s/ca.pem \"$@\"\n",
+		binary, p.api.Addr(), p.dir)
+	own := filepath.Join(p.dir, "bin")
+	os.Mkdir(own, 0o755)
+	if err := os.WriteFile(filepath.Join(own, "cutout"), []byte(shim), 0o755); err != nil {
+		p.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(p.t.Context(), args[0], args[1:]...)
+	cmd.Dir = p.t.TempDir()
+	cmd.Env = append(slices.Clone(p.env), "PATH="+own+":"+os.Getenv("PATH"))
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if out, err := cmd.Output(); err != nil || !strings.HasSuffix(string(out), "ok\n") {
+		p.t.Errorf("%s: %v\n%s%s", args[len(args)-1], err, out, &said)
+	}
+}
+
+// TestDocsInBackground runs the commands of the documentation that put a
+// boundary into the background and then use it.
+func TestDocsInBackground(t *testing.T) {
+	text, err := os.ReadFile("../../docs/boundary.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for part := range strings.SplitSeq(string(text), "```sh\n") {
+		block, _, _ := strings.Cut(part, "```")
+		if !strings.Contains(block, "until [ -e job.env ]") {
+			continue
+		}
+		found++
+		p := newPlace(t, os.Geteuid())
+		block = strings.ReplaceAll(block, "--listen 8090", "--listen 0") + "kill -INT $!; wait $! || true\n"
+		if !strings.Contains(block, "ip netns") {
+			p.documented("sh", "-ec", block)
+			continue
+		}
+		if os.Geteuid() != 0 {
+			t.Log("left out, since making network namespaces is for root: ", block)
+			continue
+		}
+		// With directories of its own in place of /etc and /run.
+		p.documented("unshare", "-m", "sh", "-ec", "cp -a /etc . && mount --bind etc /etc && mount -t tmpfs none /run\n"+block)
+	}
+	if found != 2 {
+		t.Errorf("found %d", found)
 	}
 }

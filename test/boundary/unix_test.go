@@ -5,7 +5,9 @@ package boundary
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,11 +15,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/cutoutdev/cutout/internal/conntrack"
+	"github.com/cutoutdev/cutout/internal/keeper"
 	"github.com/cutoutdev/cutout/internal/netstack"
 	"github.com/cutoutdev/cutout/internal/netstack/netstacktest"
 )
@@ -41,18 +47,7 @@ func TestUnix(t *testing.T) {
 			t.Errorf("another user was plugged in: %s", read)
 		}
 	}
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := netstacktest.New(conn, netstack.Config{
-		Guest4: netip.MustParsePrefix(env["CUTOUT_ADDRESS4"]), Gateway4: netip.MustParseAddr(env["CUTOUT_GATEWAY4"]),
-		Guest6: netip.MustParsePrefix(env["CUTOUT_ADDRESS6"]), Gateway6: netip.MustParseAddr(env["CUTOUT_GATEWAY6"]),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer g.Close()
+	g := plugIn(t, path, env)
 	addrs, err := g.Resolve(t.Context(), "api.example.test")
 	if err != nil {
 		t.Fatal(err)
@@ -89,13 +84,30 @@ func TestUnix(t *testing.T) {
 		second.Close()
 	}
 	g.Close()
-	conn.Close()
 	if err := r.cmd.Wait(); err != nil {
 		t.Errorf("it ended with %v: %s", err, r.stderr.String())
 	}
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("the socket is still there")
 	}
+}
+
+// plugIn is a guest at the socket of --unix.
+func plugIn(t *testing.T, path string, env map[string]string) *netstacktest.Guest {
+	t.Helper()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := netstacktest.New(conn, netstack.Config{
+		Guest4: netip.MustParsePrefix(env["CUTOUT_ADDRESS4"]), Gateway4: netip.MustParseAddr(env["CUTOUT_GATEWAY4"]),
+		Guest6: netip.MustParsePrefix(env["CUTOUT_ADDRESS6"]), Gateway6: netip.MustParseAddr(env["CUTOUT_GATEWAY6"]),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Close)
+	return g
 }
 
 // connectAs says how a connection of another user's fares: "" if it is
@@ -112,19 +124,15 @@ func connectAs(t *testing.T, uid uint32, path string) string {
 }
 
 // TestUnixStale: a socket that a killed boundary left is taken over, one that
-// is in use is not.
+// is in use is not, whoever left one of the name before.
 func TestUnixStale(t *testing.T) {
 	p := newPlace(t, os.Geteuid())
 	path, envFile := filepath.Join(p.dir, "vm.sock"), filepath.Join(p.dir, "vm.env")
-	r := p.start("--unix", path, "--env-file", envFile)
-	waitFile(t, r, envFile)
-	all := r.processes(t)
-	r.cmd.Process.Kill()
-	r.cmd.Wait()
-	gone(t, all)
-	os.Remove(envFile)
-	second := p.start("--unix", path, "--env-file", envFile)
-	waitFile(t, second, envFile)
+	killed(t, p.start("--unix", path, "--env-file", envFile), envFile)
+	q := *p // which does not know of the one before
+	q.env = append(slices.Clone(p.env), "CUTOUT_HOME="+filepath.Join(p.dir, "other"))
+	second := q.start("--unix", path, "--env-file", envFile+"2")
+	waitFile(t, second, envFile+"2")
 	if _, said, code := p.run("--unix", path); code != 125 || !strings.Contains(said, "is in use") {
 		t.Errorf("exit status %d: %s", code, said)
 	}
@@ -143,4 +151,116 @@ func TestUnixStale(t *testing.T) {
 	if text, _ := os.ReadFile(file); string(text) != "mine" {
 		t.Error("a file was replaced by the socket")
 	}
+}
+
+// killed waits until a boundary has written file, and kills its CLI.
+func killed(t *testing.T, r *running, file string) {
+	t.Helper()
+	waitFile(t, r, file)
+	all := r.processes(t)
+	r.cmd.Process.Kill()
+	r.cmd.Wait()
+	gone(t, all)
+}
+
+// TestLeftBehind: what a killed boundary could not remove, the next command
+// does, but nothing that somebody else has put in its place.
+func TestLeftBehind(t *testing.T) {
+	everyone(t, func(t *testing.T, p *place) {
+		files := []string{filepath.Join(p.dir, "vm.env"), filepath.Join(p.dir, "vm.pem"), filepath.Join(p.dir, "vm.sock")}
+		killed(t, p.start("--env-file", files[0], "--ca-file", files[1], "--unix", files[2]), files[0])
+		for _, f := range files {
+			if _, err := os.Lstat(f); err != nil {
+				t.Errorf("there is nothing to be removed: %v", err)
+			}
+		}
+		os.Remove(files[1])
+		if err := os.WriteFile(files[1], []byte("mine"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, said, code := p.run("--", "true"); code != 0 {
+			t.Fatalf("exit status %d: %s", code, said)
+		}
+		for _, f := range files {
+			if _, err := os.Lstat(f); (err == nil) != (f == files[1]) {
+				t.Errorf("%s: %v", f, err)
+			}
+		}
+	})
+}
+
+// TestPublished: a port of a workload's is reached on this machine, through a
+// socket and through an interface; cutout net tells of it and of connections.
+func TestPublished(t *testing.T) {
+	p := newPlace(t, os.Geteuid())
+	path, envFile := filepath.Join(p.dir, "vm.sock"), filepath.Join(p.dir, "vm.env")
+	r := p.start("-p", "0:80", "--unix", path, "--env-file", envFile)
+	g := plugIn(t, path, envOf(waitFile(t, r, envFile)))
+	l, err := g.Listen(80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "served") }))
+	state := netOf(t, p)
+	if text, err := get(state); err != nil || text != "served" {
+		t.Errorf("%q, %v", text, err)
+	}
+	addrs, err := g.Resolve(t.Context(), "api.example.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := g.Dial(t.Context(), "tcp", netip.AddrPortFrom(addrs[0], 443))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if flows := netOf(t, p).Flows; !slices.ContainsFunc(flows, func(f conntrack.Flow) bool { return f.Dst.Port() == 443 }) {
+		t.Errorf("cutout net shows %+v", flows)
+	}
+	if id := regexp.MustCompile(`this is boundary ([0-9a-f]{12}): cutout net`).FindStringSubmatch(r.stderr.String()); id == nil {
+		t.Errorf("it does not tell its name: %s", r.stderr.String())
+	}
+	r.cmd.Process.Signal(os.Interrupt)
+	r.cmd.Wait()
+
+	command := p.start("-p", "0:8000", "--", "sh", "-c", "echo ready; exec /usr/bin/python3 -m http.server 8000")
+	command.waitLine("ready")
+	state = netOf(t, p)
+	var text string
+	for range 100 { // until it listens
+		if text, err = get(state); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if err != nil || !strings.Contains(text, "Directory listing") {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// netOf is what cutout net says of the last boundary.
+func netOf(t *testing.T, p *place) (n keeper.NetState) {
+	t.Helper()
+	out, err := p.command("net", "--json", "latest").Output()
+	if err == nil {
+		err = json.Unmarshal(out, &n)
+	}
+	if err != nil {
+		t.Fatalf("cutout net: %v: %s", err, out)
+	}
+	return n
+}
+
+// get asks at the one port that is published.
+func get(n keeper.NetState) (string, error) {
+	if len(n.Published) != 1 {
+		return "", fmt.Errorf("published are %v", n.Published)
+	}
+	resp, err := http.Get("http://" + n.Published[0].Listen.String())
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return string(text), err
 }
