@@ -75,6 +75,15 @@ func (c *Client) Done() <-chan struct{} { return c.link.Done() }
 // Err is nil while the connection lives.
 func (c *Client) Err() error { return c.link.Err() }
 
+// Breach is how the agent has broken the protocol, nil if it has not: whoever
+// talks in its place, or the agent itself, is not ours.
+func (c *Client) Breach() error {
+	if err := c.link.Err(); errors.Is(err, wire.ErrViolation) {
+		return err
+	}
+	return nil
+}
+
 // BootTime is how long the guest's kernel had run, by its own account, when
 // the agent began.
 func (c *Client) BootTime() time.Duration {

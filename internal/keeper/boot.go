@@ -13,6 +13,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/image"
 	"github.com/cutoutdev/cutout/internal/netstack"
 	"github.com/cutoutdev/cutout/internal/vm"
+	"github.com/cutoutdev/cutout/internal/vm/qemu"
 )
 
 // rootSerial is how the guest finds the image's disk.
@@ -116,7 +117,13 @@ func (s *sandbox) died() error {
 	case <-time.After(machineEnds):
 		return nil
 	}
-	if err := s.machine.Wait(); err != nil {
+	err := s.machine.Wait()
+	switch breach := s.guest.Breach(); {
+	case breach != nil: // after which the agent, if it is one, ends the guest
+		return fmt.Errorf("the guest's agent is not to be trusted any more: %w", breach)
+	case errors.Is(err, qemu.ErrGuestReset): // it had answered
+		return errors.New("the guest has crashed or restarted")
+	case err != nil:
 		return err
 	}
 	return errors.New("the guest has powered off")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,10 +26,15 @@ func Harden() error {
 }
 
 // noNewPrivs keeps this process and its children from gaining privileges
-// through set-uid programs.
+// through set-uid programs. The promise is a thread's, and any of them may
+// start a child.
 func noNewPrivs() error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("forbid new privileges: %w", err)
+	_, _, e := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)
+	if e == unix.ENOTSUP { // a build with cgo, whose other threads get it with their filter
+		e, _ = unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).(unix.Errno)
+	}
+	if e != 0 {
+		return fmt.Errorf("forbid new privileges: %w", e)
 	}
 	return nil
 }

@@ -80,6 +80,7 @@ func run() int {
 	<-ctx.Done()
 	if cause := context.Cause(ctx); !errors.Is(cause, errClientGone) {
 		t.send(Message{Ended: cause.Error()})
+		s.record("failed:", cause.Error())
 	}
 	time.AfterFunc(endTimeout/2, func() { os.Exit(1) }) // whatever hangs, the machine dies with this process
 	return 0

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -71,11 +73,35 @@ func TestOrdinaryUser(t *testing.T) {
 	if out, said, err := run("doctor"); err != nil {
 		t.Errorf("doctor: %v\n%s%s", err, out, said)
 	}
-	b := follow(t, home, command("run", "-m", "256m", "--secret", "API_KEY@api.example.test",
+	next := newValue()
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "token"), []byte(`{"value":"`+next+`","expires_at":"2040-01-02T03:04:05Z"}`), 0o600), chown(dir, uid)); err != nil {
+		t.Fatal(err)
+	}
+	f := newFamily(t)
+	b := follow(t, home, command("run", "-m", "256m", "--secret", "API_KEY@api.example.test", "--secret", "TOKEN=exec:cat token@api.example.test",
 		"--connect-to", "api.example.test:443="+w.upstreams["API"].Addr().String(), "--tls-upstream-ca-cert", ca, "--",
 		"sh", "-c", `id -u; curl -sS -H "Authorization: Bearer $API_KEY" https://api.example.test/ok; read end`))
+	watch := func(seen map[string]sight) (stop func()) {
+		return f.watching(t, seen, newCanary(value), newCanary(next))
+	}
+	seen := map[string]sight{}
+	stop := watch(seen)
 	b.waitLine("0")
 	b.waitLine("ok")
+	stop()
+	for range 10 { // or until everybody was seen who lives for a moment
+		if slices.ContainsFunc(processNames, func(name string) bool { return seen[name].pid == 0 }) {
+			more := map[string]sight{}
+			stop := watch(more)
+			if out, said, err := run("run", "-m", "256m", "--secret", "TOKEN=exec:cat token@api.example.test", "--", "true"); err != nil {
+				t.Fatalf("run: %v\n%s%s", err, out, said)
+			}
+			stop()
+			maps.Copy(more, seen)
+			seen = more
+		}
+	}
+	checkSights(t, seen)
 	keeperPID, machine := b.pids()
 	checkConfined(t, "the keeper", keeperPID)
 	checkConfined(t, "the machine", machine)

@@ -66,7 +66,7 @@ func TestWake(t *testing.T) {
 	say(1, wire.KindConfigure, wire.Config{})
 	hear(1, wire.KindReply)
 	say(0, wire.KindHello, hello)
-	if err := <-ended; err == nil || err.Error() != "a hello out of place" {
+	if err := <-ended; err == nil || err.Error() != "protocol violation: a hello out of place" {
 		t.Errorf("the session ended with %v", err)
 	}
 }

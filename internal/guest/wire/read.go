@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 )
@@ -50,7 +51,7 @@ func (l *Link) read(handle func(Message) error) error {
 			continue
 		}
 		if err := handle(Message{h.call, h.kind, body}); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrViolation, err)
 		}
 		if body = body[:0]; cap(body) > maxPayload {
 			body = nil
@@ -95,7 +96,7 @@ func discard(r io.Reader, n int) error {
 // broken words an error of the connection; a violation stays as it is.
 func broken(err error) error {
 	switch {
-	case err == nil || errors.Is(err, errViolation):
+	case err == nil || errors.Is(err, ErrViolation):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, os.ErrClosed), errors.Is(err, io.ErrClosedPipe):
 		return io.ErrUnexpectedEOF

@@ -90,10 +90,11 @@ const (
 	channels
 )
 
-var errViolation = errors.New("protocol violation")
+// ErrViolation is in the error of a link that the peer has broken.
+var ErrViolation = errors.New("protocol violation")
 
 func violation(format string, args ...any) error {
-	return fmt.Errorf("%w: "+format, append([]any{errViolation}, args...)...)
+	return fmt.Errorf("%w: "+format, append([]any{ErrViolation}, args...)...)
 }
 
 // header is a frame's decoded header.

@@ -221,7 +221,7 @@ func TestViolations(t *testing.T) {
 			}
 			select {
 			case err := <-ended:
-				if !errors.Is(err, errViolation) {
+				if !errors.Is(err, ErrViolation) {
 					t.Fatalf("ended with %v", err)
 				}
 			case <-time.After(5 * time.Second):
