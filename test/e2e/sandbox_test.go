@@ -175,48 +175,6 @@ func gone(all []process) error {
 	return nil
 }
 
-// TestKill: whichever process is killed, no process, socket or mount of the
-// sandbox is left, and the next run works. If nobody is left to clean up, the
-// next run does.
-func TestKill(t *testing.T) {
-	for _, victim := range []string{"keeper", "machine", "cli", "cli and keeper"} {
-		t.Run(victim, func(t *testing.T) {
-			b := start(t, nil, "run", "-m", "256m", "--", "sh", "-c", "echo up; sleep 1000")
-			b.waitLine("up")
-			keeper, machine := b.pids()
-			all := descendants(b.cmd.Process.Pid)
-			if len(all) < 3 {
-				t.Fatalf("found only %d processes", len(all))
-			}
-			pids := map[string][]int{
-				"keeper": {keeper}, "machine": {machine}, "cli": {b.cmd.Process.Pid},
-				"cli and keeper": {b.cmd.Process.Pid, keeper},
-			}[victim]
-			for _, pid := range pids {
-				if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-					t.Fatal(err)
-				}
-			}
-			code := b.exit()
-			if pids[0] != b.cmd.Process.Pid && (code != 125 || !strings.Contains(b.stderr.String(), "cutout: the sandbox ") || !strings.Contains(b.stderr.String(), "\nhint: ")) {
-				t.Errorf("exit status %d, %q", code, b.stderr.String())
-			}
-			eventually(t, 20*time.Second, func() error { return gone(all) })
-			if len(pids) == 1 {
-				eventually(t, 20*time.Second, func() error { return checkClean(b.home) })
-			}
-			next := exec.Command(cutout, "run", "-m", "256m", "--", "echo", "works")
-			next.Env = append(os.Environ(), "CUTOUT_HOME="+b.home)
-			if out, err := next.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("works")) {
-				t.Errorf("the next run: %v, %s", err, out)
-			}
-			if err := checkClean(b.home); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 // TestSignals: the guest's command gets what the CLI gets; one that does not
 // listen is ended with its sandbox.
 func TestSignals(t *testing.T) {
