@@ -58,8 +58,11 @@ func (m *Machine) save(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	err = copyState(w, r)
-	r.Close() // or QEMU would wait for a reader that has given up
-	return errors.Join(err, m.migrated(ctx))
+	r.Close()                                // or QEMU would wait for a reader that has given up
+	if merr := m.migrated(ctx); err == nil { // else it failed for want of a reader
+		err = merr
+	}
+	return err
 }
 
 // migrated waits until QEMU says how a migration has ended.

@@ -3,7 +3,6 @@ package qemu
 import (
 	"bufio"
 	"encoding/binary"
-	"errors"
 	"io"
 )
 
@@ -46,7 +45,10 @@ func copyState(w io.Writer, r io.Reader) error {
 	if t.err == nil {
 		_, t.err = t.in.WriteTo(t.out)
 	}
-	return errors.Join(t.err, t.out.Flush())
+	if err := t.out.Flush(); t.err == nil { // or it is the same again
+		t.err = err
+	}
+	return t.err
 }
 
 // A thinner copies what its methods read. After an error they do nothing.
