@@ -171,8 +171,8 @@ func (a *app) boundary(ctx context.Context, o boundaryOptions) error {
 	notice := func(text string) { a.tell(keeper.Message{Notice: text}, o.Quiet) }
 	values := &helper.Client{Notice: notice}
 	defer values.Close()
-	if text := o.Egress.Environment(os.LookupEnv); text != "" {
-		notice(text)
+	if err := o.TakeEnvironment(os.LookupEnv, notice); err != nil {
+		return usageError{err}
 	}
 	spec, err := o.Build(ctx, values)
 	if err != nil {
@@ -248,6 +248,7 @@ func (a *app) plugIn(ctx context.Context, relay *relay, home state.Home, p plug,
 	}
 	defer func() {
 		why := sandbox.End()
+		removeMetrics(r.spec.Metrics)
 		if errors.Is(err, errBoundaryEnded) {
 			err = endedError(why)
 			if why == keeper.Unplugged {

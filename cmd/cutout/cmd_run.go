@@ -177,8 +177,8 @@ func (a *app) run(ctx context.Context, o runOptions) error {
 	defer relay.stop()
 	values := &helper.Client{Notice: func(text string) { a.tell(keeper.Message{Notice: text}, o.Quiet) }}
 	defer values.Close()
-	if text := o.Egress.Environment(os.LookupEnv); text != "" {
-		values.Notice(text)
+	if err := o.TakeEnvironment(os.LookupEnv, values.Notice); err != nil {
+		return usageError{err}
 	}
 	spec, err := o.Build(ctx, os.LookupEnv, values)
 	if err != nil {

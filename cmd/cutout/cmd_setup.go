@@ -240,7 +240,7 @@ func startIdle(ctx context.Context, home state.Home, img image.Image) error {
 	defer place.Remove()
 	spec.ID, spec.Guest.Hostname = place.ID, place.ID
 	spec.Dirs = keeper.Dirs{Runtime: place.Runtime, State: place.Dir}
-	sandbox, err := keeper.Start(ctx, spec, nil, nil, nil)
+	sandbox, err := keeper.Start(ctx, spec, keeper.Files{}, nil)
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ func (a *app) runSandbox(ctx context.Context, relay *relay, home state.Home, r s
 	}
 	defer func() {
 		why := sandbox.End()
+		removeMetrics(r.spec.Metrics)
 		if errors.Is(err, keeper.ErrKeeperGone) || errors.Is(err, keeper.ErrSandboxFailed) && why != "" {
 			err = endedError(why)
 		}
@@ -87,7 +88,21 @@ func startKeeper(ctx context.Context, spec keeper.Spec, held *helper.Client, lin
 	if values != nil {
 		defer values.Close()
 	}
-	return keeper.Start(ctx, spec, values, link, tell)
+	spec.Version = versionText()
+	asked, at, err := openMetrics(spec.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	if asked != nil {
+		defer asked.Close()
+		spec.Metrics = at
+		tell(metricsNotice(at))
+	}
+	sandbox, err := keeper.Start(ctx, spec, keeper.Files{Values: values, Link: link, Metrics: asked}, tell)
+	if err != nil {
+		removeMetrics(at)
+	}
+	return sandbox, err
 }
 
 // tell shows what the keeper says while it starts and works.

@@ -21,28 +21,35 @@ type unixPlug struct {
 }
 
 func newUnixPlug(path string) (plug, error) {
-	if err := removeStale(path); err != nil {
+	file, err := listenUnix("--unix", path)
+	return &unixPlug{path: path, file: file}, err
+}
+
+// listenUnix makes a socket that is the caller's alone, for a keeper to
+// inherit.
+func listenUnix(flag, path string) (*os.File, error) {
+	if err := removeStale(flag, path); err != nil {
 		return nil, err
 	}
 	old := unix.Umask(0o177) // 0600 from the first moment
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	unix.Umask(old)
 	if err != nil {
-		return nil, fmt.Errorf("open --unix: %w", err)
+		return nil, fmt.Errorf("open %s: %w", flag, err)
 	}
 	l.SetUnlinkOnClose(false)
 	defer l.Close() // File duplicates it
-	p := &unixPlug{path: path}
-	if p.file, err = l.File(); err != nil {
+	file, err := l.File()
+	if err != nil {
 		os.Remove(path)
-		return nil, fmt.Errorf("open --unix: %w", err)
+		return nil, fmt.Errorf("open %s: %w", flag, err)
 	}
-	return p, nil
+	return file, nil
 }
 
 // removeStale removes a socket of the caller's that nobody listens at: one of
 // a boundary that was killed.
-func removeStale(path string) error {
+func removeStale(flag, path string) error {
 	info, err := os.Lstat(path)
 	if err != nil || info.Mode().Type() != os.ModeSocket {
 		return nil // whatever is wrong, Listen says so
@@ -54,7 +61,7 @@ func removeStale(path string) error {
 		c.Close()
 	}
 	if !ok || int(st.Uid) != os.Geteuid() || !errors.Is(err, unix.ECONNREFUSED) {
-		return term.WithHint(fmt.Errorf("open --unix: %s is in use", path), "name another path")
+		return term.WithHint(fmt.Errorf("open %s: %s is in use", flag, path), "name another path")
 	}
 	return os.Remove(path)
 }

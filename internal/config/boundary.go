@@ -28,9 +28,23 @@ type Boundary struct {
 	UpstreamCAFor []string
 	Published     []string // [BIND:][HOST:]GUEST[/udp]
 	Audit         string   // "" or best-effort
+	Export        Export
 
 	Args []string // the command
 	Also []Text   // what the user wrote besides: searched for values before anything is parsed
+}
+
+// TakeEnvironment takes what the caller's variables say where no flag does, as
+// [Egress.Environment] and [Export.Environment] describe.
+func (b *Boundary) TakeEnvironment(lookup func(string) (string, bool), notice func(string)) error {
+	if text := b.Egress.Environment(lookup); text != "" {
+		notice(text)
+	}
+	text, err := b.Export.Environment(lookup)
+	if text != "" {
+		notice(text)
+	}
+	return err
 }
 
 // Build makes the specification of a boundary for a workload that is no
@@ -44,10 +58,10 @@ func (b Boundary) Build(ctx context.Context, values Values) (keeper.Spec, error)
 // wrote.
 func (b Boundary) build(ctx context.Context, values Values, texts []Text, more ...func(*keeper.Spec) error) (keeper.Spec, error) {
 	var spec keeper.Spec
-	login, badLogin := b.Egress.request()
+	login, checkLogin, badLogin := b.logins()
 	read, err := b.bind(ctx, &spec, values, true, login...)
 	for i, r := range read {
-		err = cmp.Or(err, In("egress-proxy-auth", b.Egress.Auth, checkLogin(login[i], r)))
+		err = cmp.Or(err, checkLogin(login[i], r))
 	}
 	err = cmp.Or(err, badLogin)
 	// Before anything is parsed, since errors quote what they do not like.
@@ -152,7 +166,7 @@ func (b Boundary) tls(spec *keeper.Spec) error {
 
 // texts lists all that the user wrote.
 func (b Boundary) texts() []Text {
-	texts := append(slices.Concat(b.Rules.texts(), b.Network.texts(), b.Egress.texts()), Text{Where: "--tls-intercept", Text: b.Intercept}, Text{Where: "--audit", Text: b.Audit})
+	texts := append(slices.Concat(b.Rules.texts(), b.Network.texts(), b.Egress.texts(), b.Export.texts()), Text{Where: "--tls-intercept", Text: b.Intercept}, Text{Where: "--audit", Text: b.Audit})
 	for i, arg := range b.Args {
 		where := "the command"
 		if i > 0 {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/cutoutdev/cutout/internal/egress"
@@ -75,19 +74,6 @@ func (e Egress) request() ([]helper.Request, error) {
 		return nil, In("egress-proxy-auth", e.Auth, hinted("--egress-proxy-auth does not say where the credential is", "name a source of USER:PASSWORD: "+strings.Join(Schemes(), ", ")))
 	}
 	return []helper.Request{{Name: keeper.LoginName, Scheme: src.Scheme, Ref: src.Ref}}, nil
-}
-
-// checkLogin refuses a credential that is not there or cannot be one.
-func checkLogin(q helper.Request, r helper.Result) error {
-	switch {
-	case r.Failed != "" && q.Scheme == "env":
-		return hinted("--egress-proxy-auth: the environment variable "+shown(q.Ref)+" is not set", "export it with USER:PASSWORD")
-	case r.Failed != "":
-		return hinted(fmt.Sprintf("--egress-proxy-auth: read it from %s: %s", q.Scheme, r.Failed), r.Hint)
-	case r.Len == 0 || r.LineBreak || r.Len > maxLogin:
-		return hinted("--egress-proxy-auth: what "+q.Scheme+" gives is no credential", "it must be USER:PASSWORD, in one line")
-	}
-	return nil
 }
 
 // maxLogin is what fits into a head with room to spare.

@@ -51,6 +51,10 @@ type File struct {
 	UpstreamCAs       list  `yaml:"tls-upstream-ca-cert" doc:"PEM files with certificates that are trusted too"`
 	UpstreamCAFor     list  `yaml:"tls-upstream-ca-cert-for" doc:"HOST=FILE: the same for one host"`
 	Audit             text  `yaml:"audit" doc:"strict, or, dangerous, best-effort: write values also when the audit log cannot be"`
+	Metrics           text  `yaml:"metrics" doc:"[ADDR:]PORT or unix:PATH where Prometheus may ask, at 127.0.0.1 unless ADDR is given"`
+	OTLP              text  `yaml:"otlp" doc:"URL of an OpenTelemetry collector that gets the audit events, or env for what your OTEL_EXPORTER_OTLP_ variables say"`
+	OTLPHeaders       text  `yaml:"otlp-headers" doc:"where the headers for the collector, NAME=VALUE with commas between, come from, SCHEME:REF. Never the value"`
+	OTLPCA            text  `yaml:"otlp-ca-cert" doc:"PEM file with the certificates that are trusted for the collector, in place of the system's"`
 	NoSnapshot        *bool `yaml:"no-snapshot" doc:"boot the machine, where it could start from one that has booted before"`
 	WeakCage          *bool `yaml:"weak-cage" doc:"dangerous: start even where QEMU cannot be confined"`
 }
@@ -98,7 +102,8 @@ func (f File) Merge(r *Run, given func(flag string) bool) {
 	}{
 		"workdir": {&r.Dir, f.Workdir}, "user": {&r.User, f.User}, "memory": {&r.Memory, f.Memory}, "tls-intercept": {&r.Intercept, f.Intercept},
 		"egress-proxy": {&r.Egress.Proxy, f.EgressProxy}, "egress-proxy-auth": {&r.Egress.Auth, f.EgressAuth},
-		"audit": {&r.Audit, f.Audit},
+		"audit": {&r.Audit, f.Audit}, "metrics": {&r.Export.Metrics, f.Metrics},
+		"otlp": {&r.Export.OTLP, f.OTLP}, "otlp-headers": {&r.Export.Headers, f.OTLPHeaders}, "otlp-ca-cert": {&r.Export.CA, f.OTLPCA},
 	} {
 		if !given(flag) {
 			*set.to = cmp.Or(string(set.from), *set.to)
@@ -211,5 +216,5 @@ func (f File) runs() bool {
 			return true
 		}
 	}
-	return strings.HasPrefix(string(f.EgressAuth), "exec:")
+	return strings.HasPrefix(string(f.EgressAuth), "exec:") || strings.HasPrefix(string(f.OTLPHeaders), "exec:")
 }

@@ -60,6 +60,10 @@ tls-intercept: all
 tls-bypass: bypass.example
 tls-upstream-ca-cert: [ca.pem]
 tls-upstream-ca-cert-for: [api.example.com=ca.pem]
+metrics: 9464
+otlp: http://localhost:4318
+otlp-headers: env:HEADERS
+otlp-ca-cert: otel.pem
 no-snapshot: true
 weak-cage: true
 `
@@ -82,6 +86,7 @@ func written() Run {
 	r.ConnectTo, r.Nameservers, r.OnlyAllowed = []string{"api.example.com:443=127.0.0.1:8443"}, []string{"127.0.0.1:53"}, true
 	r.Intercept, r.Bypass = "all", []string{"bypass.example"}
 	r.UpstreamCAs, r.UpstreamCAFor = []string{"ca.pem"}, []string{"api.example.com=ca.pem"}
+	r.Export = Export{Metrics: "9464", OTLP: "http://localhost:4318", Headers: "env:HEADERS", CA: "otel.pem"}
 	return r
 }
 

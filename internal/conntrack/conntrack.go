@@ -6,6 +6,7 @@ package conntrack
 
 import (
 	"cmp"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -45,8 +46,10 @@ type Flow struct {
 // A Table holds the live connections of one sandbox. A nil Table forgets
 // them. Its methods may be called from several goroutines.
 type Table struct {
-	mu    sync.Mutex
-	conns map[*Conn]struct{}
+	mu      sync.Mutex
+	conns   map[*Conn]struct{}
+	begun   map[policy.Protocol]uint64
+	in, out uint64 // of those that have ended
 }
 
 // A Conn is an entry, which its owner must close.
@@ -72,7 +75,30 @@ func (t *Table) Add(f Flow) *Conn {
 		t.conns = make(map[*Conn]struct{})
 	}
 	t.conns[c] = struct{}{}
+	if t.begun == nil {
+		t.begun = make(map[policy.Protocol]uint64)
+	}
+	t.begun[f.Protocol]++
 	return c
+}
+
+// Totals are counts since the table was made, but for Open, which are now.
+type Totals struct {
+	Open, Begun map[policy.Protocol]uint64
+	In, Out     uint64 // bytes
+}
+
+// Totals returns the present counts.
+func (t *Table) Totals() Totals {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := Totals{Open: make(map[policy.Protocol]uint64), Begun: maps.Clone(t.begun), In: t.in, Out: t.out}
+	for c := range t.conns {
+		n.Open[c.flow.Protocol]++
+		n.In += c.in.Load()
+		n.Out += c.out.Load()
+	}
+	return n
 }
 
 // Flows returns the live connections, the oldest first.
@@ -130,7 +156,12 @@ func (c *Conn) Close() {
 	}
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
+	if _, ok := c.table.conns[c]; !ok {
+		return
+	}
 	delete(c.table.conns, c)
+	c.table.in += c.in.Load()
+	c.table.out += c.out.Load()
 }
 
 // Wrap returns guest, the guest's side of the connection, with its bytes

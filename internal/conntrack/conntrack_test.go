@@ -57,3 +57,17 @@ func TestNoTable(t *testing.T) {
 		t.Error("a flow in no table")
 	}
 }
+
+// TestTotals: what has ended counts on, once.
+func TestTotals(t *testing.T) {
+	var table Table
+	a, b := table.Add(Flow{Protocol: policy.TCP}), table.Add(Flow{Protocol: policy.UDP})
+	a.Count(1, 2)
+	b.Count(30, 40)
+	a.Close()
+	a.Close()
+	want := Totals{Open: map[policy.Protocol]uint64{policy.UDP: 1}, Begun: map[policy.Protocol]uint64{policy.TCP: 1, policy.UDP: 1}, In: 31, Out: 42}
+	if d := cmp.Diff(want, table.Totals()); d != "" {
+		t.Error(d)
+	}
+}

@@ -29,6 +29,7 @@ type boundary struct {
 	plan    *plan
 	network *policy.Network
 	conns   conntrack.Table
+	pins    *pin.Table // nil = no network
 	proxy   *proxy.Proxy
 	ca      *ca.Authority
 	stack   *netstack.Stack // nil = no network
@@ -80,6 +81,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 		Important: func(n hostname.Name) bool { return bound(n) || network.Mentions(n) },
 		Full:      func() { limited("names and their addresses: the oldest goes") },
 	}
+	b.pins = pins
 	gate := pins
 	if cfg.forward != nil {
 		gate = new(pin.Table) // a client's name stands for the pin, of its connection alone

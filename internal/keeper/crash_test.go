@@ -31,7 +31,7 @@ func TestCrash(t *testing.T) {
 	spec, _ := testSpec(t, "ONE")
 	values := waiting(t, "value-of-ONE")
 	spec.Dirs = Dirs{State: t.TempDir(), Runtime: t.TempDir()}
-	_, err := Start(context.Background(), spec, values, nil, nil)
+	_, err := Start(context.Background(), spec, Files{Values: values}, nil)
 	crash, ok := errors.AsType[*CrashError](err)
 	if !ok || !strings.Contains(err.Error(), "panic: "+crashText) {
 		t.Fatalf("got %v", err)
@@ -46,7 +46,7 @@ func TestCrash(t *testing.T) {
 
 	spec, _ = testSpec(t, "ONE")
 	spec.ID, spec.Dirs = "later", Dirs{State: t.TempDir(), Runtime: t.TempDir()}
-	s, err := Start(context.Background(), spec, values, nil, nil)
+	s, err := Start(context.Background(), spec, Files{Values: values}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

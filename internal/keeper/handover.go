@@ -27,6 +27,7 @@ const (
 	handoverFD = 3
 	valuesFD   = 4
 	linkFD     = 5 // of the workload, if it is no machine of ours
+	metricsFD  = 6 // where metrics are asked for, if they can be
 )
 
 // A Message is what the keeper tells its client. Exactly one field is set.
@@ -73,47 +74,76 @@ func sendSpec(w io.Writer, spec Spec) error {
 	return err
 }
 
-// receiveHandover reads the specification from fd and the values, and the
-// upstream proxy's credential, from valuesFD. Values go from the socket straight into a store that is made for
-// them; no buffer of this process ever holds one. The store is the caller's to
-// close, also after an error, if it is not nil.
-func receiveHandover(fd, valuesFD int) (spec Spec, store *secret.Store, secrets []*secret.Secret, login secret.Value, err error) {
-	if err := receiveJSON(fd, maxSpec, &spec); err != nil {
-		return spec, nil, nil, login, err
+// A handover is what a keeper begins with.
+type handover struct {
+	spec    Spec
+	store   *secret.Store
+	secrets []*secret.Secret
+	logins  map[string]secret.Value // credentials that are not the guest's, by their names
+}
+
+// receiveHandover reads the specification from fd, and the values and further
+// credentials from valuesFD. Values go from the socket straight into a store
+// that is made for them; no buffer of this process ever holds one. The store is
+// the caller's to close, also after an error, if it is not nil.
+func receiveHandover(fd, valuesFD int) (h handover, err error) {
+	if err := receiveJSON(fd, maxSpec, &h.spec); err != nil {
+		return h, err
 	}
 	var head source.Header
-	logsIn := spec.Net.Egress != nil && spec.Net.Egress.Login
-	if len(spec.Secrets) > 0 || logsIn {
+	names := h.spec.logins()
+	if len(h.spec.Secrets) > 0 || len(names) > 0 {
 		if err := receiveJSON(valuesFD, source.MaxHeader, &head); err != nil {
-			return spec, nil, nil, login, err
+			return h, err
 		}
 	}
 	lens := make([]int, len(head.Values))
 	for i, v := range head.Values {
 		lens[i] = v.Len
 	}
-	last := source.Announced{}
-	if n := len(head.Values) - 1; logsIn && n >= 0 {
-		last, head.Values = head.Values[n], head.Values[:n]
+	logins := head.Values[max(0, len(head.Values)-len(names)):]
+	head.Values = head.Values[:len(head.Values)-len(logins)]
+	if err := checkHeader(head, h.spec); err != nil {
+		return h, err
 	}
-	if err := checkHeader(head, spec); err != nil {
-		return spec, nil, nil, login, err
+	for i, name := range names {
+		if i >= len(logins) || logins[i].Name != name {
+			return h, fmt.Errorf("there is no credential for %s", name)
+		}
 	}
-	if logsIn && last.Name != LoginName {
-		return spec, nil, nil, login, errors.New("the upstream proxy has no credential")
+	if h.store, err = secret.NewStore(secret.Room(lens)); err != nil {
+		return h, err
 	}
-	if store, err = secret.NewStore(secret.Room(lens)); err != nil {
-		return spec, nil, nil, login, err
+	if h.secrets, err = receiveValues(valuesFD, head, h.spec, h.store); err != nil {
+		return h, err
 	}
-	if secrets, err = receiveValues(valuesFD, head, spec, store); err == nil && logsIn {
-		login, err = store.ReadValue(valuesFD, last.Len)
+	h.logins = make(map[string]secret.Value)
+	for _, l := range logins {
+		if h.logins[l.Name], err = h.store.ReadValue(valuesFD, l.Len); err != nil {
+			return h, err
+		}
 	}
-	return spec, store, secrets, login, err
+	return h, nil
 }
 
-// LoginName is the name under which the upstream proxy's credential comes,
-// behind the values of the secrets.
-const LoginName = "--egress-proxy-auth"
+// The names under which credentials come that are not the guest's, behind the
+// values of the secrets and in this order.
+const (
+	LoginName   = "--egress-proxy-auth" // of the upstream proxy
+	HeadersName = "--otlp-headers"      // of the collector
+)
+
+// logins lists the credentials that s needs.
+func (s Spec) logins() []string {
+	var out []string
+	if s.Net.Egress != nil && s.Net.Egress.Login {
+		out = append(out, LoginName)
+	}
+	if s.OTLP != nil && s.OTLP.Headers {
+		out = append(out, HeadersName)
+	}
+	return out
+}
 
 // receiveJSON reads a length and as much JSON.
 func receiveJSON(fd int, limit uint32, into any) error {

@@ -76,11 +76,11 @@ func receiveFrom(t *testing.T, cli, helper func(io.Writer)) (Spec, *secret.Store
 			write(conn)
 		}()
 	}
-	spec, store, secrets, _, err := receiveHandover(int(ends[0].Fd()), int(ends[1].Fd()))
-	if store != nil {
-		t.Cleanup(func() { store.Close() })
+	h, err := receiveHandover(int(ends[0].Fd()), int(ends[1].Fd()))
+	if h.store != nil {
+		t.Cleanup(func() { h.store.Close() })
 	}
-	return spec, store, secrets, err
+	return h.spec, h.store, h.secrets, err
 }
 
 func TestHandover(t *testing.T) {

@@ -47,9 +47,10 @@ func run() int {
 	}
 	unix.CloseOnExec(handoverFD)
 	unix.CloseOnExec(valuesFD)
-	spec, store, secrets, login, err := receiveHandover(handoverFD, valuesFD)
-	if store != nil {
-		defer store.Close()
+	unix.CloseOnExec(metricsFD)
+	h, err := receiveHandover(handoverFD, valuesFD)
+	if h.store != nil {
+		defer h.store.Close()
 	}
 	if err != nil {
 		return report(handoverFD, err)
@@ -65,12 +66,12 @@ func run() int {
 	go t.awaitEnd(cancel)
 
 	go saveMemory(ctx)
-	s := &sandbox{spec: spec, store: store, login: login, values: -1, tell: t, end: cancel}
-	if len(secrets) > 0 || !login.IsZero() {
+	s := &sandbox{spec: h.spec, store: h.store, logins: h.logins, values: -1, tell: t, end: cancel}
+	if len(h.secrets) > 0 || len(h.logins) > 0 {
 		s.values = valuesFD
 	}
 	defer s.close()
-	if err := s.start(ctx, secrets); err != nil {
+	if err := s.start(ctx, h.secrets); err != nil {
 		if cause := context.Cause(ctx); ctx.Err() != nil {
 			err = cause
 		}

@@ -8,11 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/guest"
 	"github.com/cutoutdev/cutout/internal/ingress"
+	"github.com/cutoutdev/cutout/internal/metrics"
 	"github.com/cutoutdev/cutout/internal/netstack/frame"
+	"github.com/cutoutdev/cutout/internal/otlp"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 	"github.com/cutoutdev/cutout/internal/vm/qemu"
@@ -22,14 +25,17 @@ import (
 type sandbox struct {
 	spec   Spec
 	store  *secret.Store
-	login  secret.Value // of the upstream proxy
-	values int          // the socket that they came over, whose other end may have newer ones; -1 = none
+	logins map[string]secret.Value
+	values int // the socket that they came over, whose other end may have newer ones; -1 = none
 	tell   *teller
 	end    context.CancelCauseFunc
 
 	secrets  *holder
 	log      *audit.Log
 	events   fanout
+	counters metrics.Counters
+	otlp     *otlp.Exporter // nil = events are not exported
+	begun    time.Time
 	boundary *boundary
 	ingress  *ingress.Server
 	machine  *qemu.Machine
@@ -56,7 +62,12 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 	if err != nil {
 		return err
 	}
-	s.log, err = audit.Create(filepath.Join(s.spec.Dirs.State, auditName), audit.Config{Notify: s.events.tell, BestEffort: s.spec.AuditBestEffort})
+	s.begun = time.Now()
+	told, err := s.export()
+	if err != nil {
+		return err
+	}
+	s.log, err = audit.Create(filepath.Join(s.spec.Dirs.State, auditName), audit.Config{Notify: told, Observe: s.counters.Observe, BestEffort: s.spec.AuditBestEffort})
 	if err != nil {
 		return err
 	}
@@ -104,7 +115,7 @@ func (s *sandbox) start(ctx context.Context, secrets []*secret.Secret) (err erro
 
 func (s *sandbox) boundaryConfig(link frame.Link) boundaryConfig {
 	return boundaryConfig{
-		spec: s.spec, set: s.secrets.current.Load, store: s.store, login: s.login, log: s.log, link: link,
+		spec: s.spec, set: s.secrets.current.Load, store: s.store, login: s.logins[LoginName], log: s.log, link: link,
 		terminate: func(r policy.Reason) {
 			s.end(fmt.Errorf("a secret's placeholder was used against the rules: %s", r.What()))
 		},
@@ -139,14 +150,14 @@ func (s *sandbox) serve(ctx context.Context) (err error) {
 		dump: s.dumpMemory, died: s.died,
 	}
 	var hosts []string
-	if s.spec.Net.Egress != nil { // the proxy may have its name from there
+	if s.spec.Net.Egress != nil || s.otlp != nil { // the proxy or the collector may have its name from there
 		hosts = append(hosts, "/etc/hosts")
 	}
 	if err := confine(s.spec.Dirs, hosts...); err != nil {
 		return err
 	}
 	go c.serve(ctx, s.control)
-	return nil
+	return s.serveMetrics(ctx)
 }
 
 // dumpMemory writes the guest's memory to w, by way of a file without a name:
@@ -191,6 +202,7 @@ func (s *sandbox) close() {
 	if s.log != nil {
 		s.log.Append(audit.Event{Event: audit.Lifecycle, Detail: audit.Ended})
 		s.log.Close()
+		s.endExport()
 		s.tell.send(Message{Log: &LogEnd{Lines: s.log.Lines(), Head: s.log.Head()}})
 	}
 	for _, f := range s.files {

@@ -7,6 +7,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/egress"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/ingress"
+	"github.com/cutoutdev/cutout/internal/otlp"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 )
@@ -15,6 +16,7 @@ import (
 // the CLI hands to the keeper, as JSON.
 type Spec struct {
 	ID      string   `json:"id"`
+	Version string   `json:"version,omitempty"` // of the program
 	Dirs    Dirs     `json:"dirs"`
 	Link    LinkKind `json:"link,omitempty"` // "" = a machine of ours
 	Machine Machine  `json:"machine"`
@@ -25,6 +27,9 @@ type Spec struct {
 	Secrets     []secret.Secret  `json:"secrets"` // without values
 	OnViolation secret.Violation `json:"on_violation"`
 	Scrub       []ScrubRule      `json:"scrub,omitempty"` // the last that matches wins
+
+	Metrics string     `json:"metrics,omitempty"` // where they can be asked for; "" = nowhere
+	OTLP    *otlp.Spec `json:"otlp,omitempty"`    // the collector that gets the events
 
 	AuditBestEffort bool `json:"audit_best_effort,omitempty"` // values are written also when the audit log cannot be
 }

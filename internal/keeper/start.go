@@ -29,13 +29,18 @@ type Sandbox struct {
 	audit *LogEnd       // once done is closed; nil if it was killed
 }
 
-// Start starts a keeper for spec, which reads the values of its secrets from
-// values, and waits until the guest takes commands, or the boundary is there
-// for the workload at the other end of link. Values may be nil if there are no
-// secrets, link if there is a machine; the caller closes both. Progress and
-// notices are told to tell, which may be nil. A *Failure is the keeper's own
+// Files are what a keeper inherits; the caller closes them.
+type Files struct {
+	Values  *os.File // where it reads the values of its secrets; nil = there are none
+	Link    *os.File // what the workload is plugged into; nil = there is a machine
+	Metrics *os.File // a socket at which metrics are asked for; nil = none
+}
+
+// Start starts a keeper for spec and waits until the guest takes commands, or
+// the boundary is there for the workload at the other end of the link. Progress
+// and notices are told to tell, which may be nil. A *Failure is the keeper's own
 // word.
-func Start(ctx context.Context, spec Spec, values, link *os.File, tell func(Message)) (*Sandbox, error) {
+func Start(ctx context.Context, spec Spec, files Files, tell func(Message)) (*Sandbox, error) {
 	conn, theirs, err := socketPair("handover")
 	if err != nil {
 		return nil, err
@@ -58,15 +63,10 @@ func Start(ctx context.Context, spec Spec, values, link *os.File, tell func(Mess
 		Args:       []string{Arg0},
 		Env:        []string{}, // nothing of the caller's
 		Dir:        "/",
-		Stderr:     log, // a crash report; it prints no memory
-		ExtraFiles: []*os.File{theirs},
+		Stderr:     log,                                                         // a crash report; it prints no memory
+		ExtraFiles: []*os.File{theirs, files.Values, files.Link, files.Metrics}, // nil leaves a number free
 		// A ^C at the terminal is the client's to handle.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if link != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, values, link) // nil leaves values' number free
-	} else if values != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, values)
 	}
 	if err := cmd.Start(); err != nil {
 		conn.Close()

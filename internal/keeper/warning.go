@@ -2,6 +2,7 @@ package keeper
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/cutoutdev/cutout/internal/hostname"
@@ -51,6 +52,16 @@ func (s Spec) Warnings() []string {
 		case "lax":
 			warn("what %s reaches the guest also where it cannot be searched for values", where)
 		}
+	}
+	if e := s.OTLP; e != nil && e.Clear() {
+		what := "the events"
+		if e.Headers {
+			what += " and the credential"
+		}
+		warn("%s go to the collector unencrypted: everybody on the way can read them", what)
+	}
+	if at, err := netip.ParseAddrPort(s.Metrics); err == nil && !at.Addr().IsLoopback() {
+		warn("other machines may read at %s what the boundary counts, with names of secrets", at)
 	}
 	if s.AuditBestEffort && len(s.Secrets) > 0 {
 		warn("values are written also when the audit log cannot be")

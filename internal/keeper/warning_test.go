@@ -8,6 +8,7 @@ import (
 	"github.com/cutoutdev/cutout/internal/egress"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/ingress"
+	"github.com/cutoutdev/cutout/internal/otlp"
 	"github.com/cutoutdev/cutout/internal/policy"
 	"github.com/cutoutdev/cutout/internal/secret"
 )
@@ -50,6 +51,17 @@ func TestWarnings(t *testing.T) {
 		"plain, proxied": {with(func(s *Spec, x *secret.Secret) {
 			x.Plain, s.Net.Egress = []hostname.Name{"good.example"}, &egress.Spec{Scheme: egress.HTTPS}
 		}), "unencrypted, where that is reached without the upstream proxy"},
+		"collector": {
+			with(func(s *Spec, _ *secret.Secret) {
+				s.OTLP = &otlp.Spec{URL: "http://otel.example/v1/logs", Headers: true}
+			}),
+			"the events and the credential go to the collector unencrypted",
+		},
+		"collector, TLS":  {with(func(s *Spec, _ *secret.Secret) { s.OTLP = &otlp.Spec{URL: "https://otel.example/v1/logs"} }), ""},
+		"collector, here": {with(func(s *Spec, _ *secret.Secret) { s.OTLP = &otlp.Spec{URL: "http://[::1]:4318/v1/logs"} }), ""},
+		"metrics":         {with(func(s *Spec, _ *secret.Secret) { s.Metrics = "192.0.2.1:9464" }), "other machines may read at 192.0.2.1:9464"},
+		"metrics, here":   {with(func(s *Spec, _ *secret.Secret) { s.Metrics = "127.0.0.1:9464" }), ""},
+		"metrics, socket": {with(func(s *Spec, _ *secret.Secret) { s.Metrics = "unix:/run/m.sock" }), ""},
 		"proxy": {with(func(s *Spec, _ *secret.Secret) {
 			s.Net.Egress = &egress.Spec{Scheme: egress.HTTP, Host: "proxy.example"}
 		}), ""},

@@ -31,6 +31,7 @@ func (s *session) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer s.over()
+	s.begun.Add(1)
 	if s.requests.Add(1) > maxRequests {
 		q.refuse(w, refused(policy.LimitReached))
 		return

@@ -168,7 +168,8 @@ type Proxy struct {
 	spooled  budget              // bytes of bodies on disk
 	diskFull func(*os.File) bool // the disk of a file has no room to spare
 
-	requests atomic.Int64 // in progress
+	requests atomic.Int64  // in progress
+	begun    atomic.Uint64 // requests
 	tidy     *tidier
 
 	rulesMu sync.Mutex // serialises the making of rules, and guards next
@@ -178,6 +179,9 @@ type Proxy struct {
 	uses   map[*use]bool
 	rules  atomic.Pointer[rules]
 }
+
+// Requests returns how many requests were read, and how many have not ended.
+func (p *Proxy) Requests() (begun uint64, now int64) { return p.begun.Load(), p.requests.Load() }
 
 // New checks cfg. It silences the standard log of the process for good.
 func New(cfg Config) (*Proxy, error) {

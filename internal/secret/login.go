@@ -3,22 +3,28 @@ package secret
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net"
+	"strings"
 )
 
-// A Login is how USER:PASSWORD is shown to a proxy.
+// A Login is how a credential is shown to whoever asks for one of ours.
 type Login uint8
 
 // The logins.
 const (
-	BasicLogin Login = iota // Base64, RFC 7617
-	SOCKSLogin              // the request of RFC 1929
+	BasicLogin  Login = iota // USER:PASSWORD in Base64, RFC 7617
+	SOCKSLogin               // USER:PASSWORD in the request of RFC 1929
+	FieldsLogin              // NAME=VALUE,… as fields of an HTTP/1 head, each with its line end
 )
 
 // ErrLogin is returned for a value that is no login: both parts are needed,
 // and SOCKS has one byte for the length of each.
 var ErrLogin = errors.New("the credential is not USER:PASSWORD")
+
+// ErrFields is returned for a value that is no [FieldsLogin].
+var ErrFields = errors.New("the headers are not NAME=VALUE, with commas between")
 
 // WriteLogin writes before, v as a login and after to conn at once, out of a
 // scratch slot.
@@ -57,6 +63,9 @@ func (s *Store) appendLogin(slot []byte, v Value, as Login) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if as == FieldsLogin {
+		return appendFields(slot, value)
+	}
 	user, password, ok := bytes.Cut(value, []byte(":"))
 	switch {
 	case !ok || len(user) == 0 || base64.StdEncoding.EncodedLen(len(value)) > cap(slot)-len(slot):
@@ -69,4 +78,42 @@ func (s *Store) appendLogin(slot []byte, v Value, as Login) ([]byte, error) {
 	slot = append(slot, 1, byte(len(user)))
 	slot = append(append(slot, user...), byte(len(password)))
 	return append(slot, password...), nil
+}
+
+// appendFields writes what OTEL_EXPORTER_OTLP_HEADERS holds: a list of
+// NAME=VALUE with percent escapes in the values, as in W3C Baggage. It never
+// grows slot.
+func appendFields(slot, list []byte) ([]byte, error) {
+	for pair := range bytes.SplitSeq(list, []byte(",")) {
+		name, value, ok := bytes.Cut(bytes.TrimSpace(pair), []byte("="))
+		name, value = bytes.TrimSpace(name), bytes.TrimSpace(value)
+		if !ok || len(name) == 0 || bytes.ContainsFunc(name, noToken) || len(name)+len(value)+4 > cap(slot)-len(slot) {
+			return nil, ErrFields
+		}
+		slot = append(append(slot, name...), ": "...)
+		for i := 0; i < len(value); i++ {
+			c := value[i]
+			if c == '%' {
+				if i+2 >= len(value) {
+					return nil, ErrFields
+				}
+				if _, err := hex.Decode(slot[len(slot):len(slot)+1], value[i+1:i+3]); err != nil {
+					return nil, ErrFields
+				}
+				c, i = slot[:len(slot)+1][len(slot)], i+2
+			}
+			if c < ' ' || c == 0x7f {
+				return nil, ErrFields
+			}
+			slot = append(slot, c)
+		}
+		slot = append(slot, "\r\n"...)
+	}
+	return slot, nil
+}
+
+// noToken reports whether r cannot stand in the name of a field, RFC 9110
+// §5.6.2.
+func noToken(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }

@@ -40,6 +40,8 @@ var may = map[string]string{
 	"internal/coding":    "",
 	"internal/websocket": "",
 	"internal/egress":    "internal/hostname internal/policy internal/secret internal/socks",
+	"internal/metrics":   "internal/audit internal/policy",
+	"internal/otlp":      "internal/audit internal/hostname internal/secret",
 	"internal/proxy": "internal/audit internal/ca internal/coding internal/conntrack internal/egress internal/hello internal/hostname internal/pin internal/policy " +
 		"internal/reframe internal/rewrite internal/secret internal/splice internal/websocket",
 	"internal/conntrack":      "internal/policy",
@@ -81,9 +83,9 @@ var may = map[string]string{
 		"internal/source/file internal/source/keyring internal/source/vault internal/term",
 
 	// What wires them.
-	"internal/keeper": "internal/audit internal/ca internal/conntrack internal/dns internal/egress internal/forward internal/guest internal/hostname internal/image internal/ingress internal/netstack internal/netstack/frame " +
-		"internal/pin internal/policy internal/proxy internal/relay internal/seccomp internal/secret internal/source internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
-	"internal/config": "internal/egress internal/hostname internal/ingress internal/keeper internal/policy internal/secret internal/source internal/source/helper",
+	"internal/keeper": "internal/audit internal/ca internal/conntrack internal/dns internal/egress internal/forward internal/guest internal/hostname internal/image internal/ingress internal/metrics internal/netstack internal/netstack/frame " +
+		"internal/otlp internal/pin internal/policy internal/proxy internal/relay internal/seccomp internal/secret internal/source internal/vm internal/vm/cage internal/vm/qemu internal/vm/snapshot",
+	"internal/config": "internal/egress internal/hostname internal/ingress internal/keeper internal/otlp internal/policy internal/secret internal/source internal/source/helper",
 	"internal/state":  "",
 	"internal/term":   "",
 
@@ -110,6 +112,8 @@ var modules = map[string]string{
 	"internal/source/keyring": "github.com/zalando/go-keyring",
 	"internal/source/age":     "filippo.io/age",
 	"internal/config":         "github.com/goccy/go-yaml",
+	"internal/metrics":        "github.com/prometheus/client_model github.com/prometheus/common",
+	"internal/otlp":           "go.opentelemetry.io/proto/slim/otlp google.golang.org/protobuf",
 	"cmd/cutout":              "github.com/spf13/cobra github.com/spf13/pflag",
 }
 
