@@ -68,7 +68,7 @@ func (b Boundary) build(ctx context.Context, values Values, texts []Text, more .
 	if held := values.Check(ctx, texts); held != nil {
 		err = held
 	}
-	for _, step := range append(append([]func(*keeper.Spec) error{b.apply}, more...), b.network, b.publish, b.audit) {
+	for _, step := range append(append([]func(*keeper.Spec) error{b.apply}, more...), b.network, b.publish, b.audit, b.Export.apply) {
 		if err == nil {
 			err = step(&spec)
 		}
