@@ -25,17 +25,26 @@ type scanner struct {
 }
 
 // newScanner checks that the search finds what is there: the guest's name of
-// its host, which the keeper must have in memory.
+// its host, which the process must have in memory.
 func newScanner(pid int, value string) (*scanner, error) {
-	control := &scanner{pid, map[string][]byte{"control": []byte("api.example.test")}}
+	control := &scanner{pid, map[string][]byte{"control": []byte(host)}}
 	r := new(row)
 	if err := control.look(r); err != nil {
 		return nil, err
 	}
 	if r.most() == 0 {
-		return nil, errors.New("the search does not find even a host's name in the keeper")
+		return nil, errors.New("the search does not find even a host's name in the process")
 	}
 	return &scanner{pid, formsOf(value)}, nil
+}
+
+// next looks for another value from here on, and for the former one.
+func (s *scanner) next(value string) {
+	forms := formsOf(value)
+	for name, form := range s.forms {
+		forms["former "+name] = form
+	}
+	s.forms = forms
 }
 
 func formsOf(value string) map[string][]byte {
@@ -75,7 +84,7 @@ func each(value, format string) []byte {
 // and lets it go on.
 func (s *scanner) look(r *row) error {
 	if err := syscall.Kill(s.pid, syscall.SIGSTOP); err != nil {
-		return fmt.Errorf("stop the keeper: %w", err)
+		return fmt.Errorf("stop the process: %w", err)
 	}
 	defer syscall.Kill(s.pid, syscall.SIGCONT)
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", s.pid))
@@ -104,13 +113,23 @@ func (s *scanner) look(r *row) error {
 			k := bytes.Count(buf[:n], form)
 			count += k
 			r.forms[name] = max(r.forms[name], k)
+			if k > 0 && r.empty {
+				r.around = append(r.around, around(from, buf[:n], form))
+			}
 		}
 	}
 	if read < 1<<20 {
-		return fmt.Errorf("only %d bytes of the keeper could be read", read)
+		return fmt.Errorf("only %d bytes of the process could be read", read)
 	}
 	r.looks = append(r.looks, count)
 	return nil
+}
+
+// around is what stands around the first copy: whose it was.
+func around(base uint64, data, form []byte) string {
+	const width = 160
+	i := bytes.Index(data, form)
+	return fmt.Sprintf("at %#x: %q HERE %q", base+uint64(i), data[max(0, i-width):i], data[i+len(form):min(len(data), i+len(form)+width)])
 }
 
 func (r *row) most() int {
@@ -134,7 +153,10 @@ func (r *row) print() {
 		}
 	}
 	slices.Sort(found)
-	fmt.Printf("%-38s %5d %6d %6d  %s\n", r.stage, len(r.looks), median, r.most(), strings.Join(found, ", "))
+	fmt.Printf("%-46s %5d %6d %6d  %s\n", r.stage, len(r.looks), median, r.most(), strings.Join(found, ", "))
+	for _, text := range r.around {
+		fmt.Println("  ", text)
+	}
 }
 
 // keeperOf finds the keeper among the children of a CLI.

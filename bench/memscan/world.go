@@ -2,16 +2,13 @@ package main
 
 import (
 	"bufio"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/testnet"
@@ -20,6 +17,8 @@ import (
 // A world is a server, a sandbox that calls it, and the sandbox's keeper.
 type world struct {
 	dir      string
+	path     string // of the program
+	id       string // of the sandbox
 	upstream *upstream
 	cutout   *exec.Cmd
 	in       io.WriteCloser
@@ -27,15 +26,10 @@ type world struct {
 	scan     *scanner
 }
 
-type upstream struct {
-	*testnet.Upstream
-	right atomic.Int64
-}
-
 // newWorld starts everything and looks once, before the first request.
 func newWorld(cutout string) (w *world, err error) {
-	value := rand.Text() + rand.Text()
-	w = &world{}
+	value := newValue()
+	w = &world{path: cutout}
 	defer func() {
 		if err != nil {
 			w.close()
@@ -55,9 +49,9 @@ func newWorld(cutout string) (w *world, err error) {
 	if w.upstream, err = newUpstream(ca, value); err != nil {
 		return w, err
 	}
-	w.cutout = exec.Command(cutout, "run", "-q", "--secret", "CANARY@api.example.test",
-		"--connect-to", "api.example.test:443="+w.upstream.Addr().String(), "--tls-upstream-ca-cert", pem,
-		"--", "sh", "-c", `echo ready; while read -r line; do eval "$line"; echo; echo done; done`)
+	w.cutout = exec.Command(cutout, "run", "-q", "--secret", "CANARY@"+host,
+		"--connect-to", host+":443="+w.upstream.Addr().String(), "--tls-upstream-ca-cert", pem,
+		"--", "sh", "-c", `hostname; echo ready; while read -r line; do eval "$line"; echo; echo done; done`)
 	w.cutout.Env = append(os.Environ(), "CANARY="+value)
 	w.cutout.Stderr = os.Stderr
 	in, err1 := w.cutout.StdinPipe()
@@ -66,6 +60,10 @@ func newWorld(cutout string) (w *world, err error) {
 		return w, err
 	}
 	w.in, w.out = in, bufio.NewReader(out)
+	if w.id, err = w.out.ReadString('\n'); err != nil {
+		return w, fmt.Errorf("the guest said nothing: %w", err)
+	}
+	w.id = strings.TrimSpace(w.id) // its name is the sandbox's
 	if err := w.until("ready"); err != nil {
 		return w, err
 	}
@@ -77,22 +75,17 @@ func newWorld(cutout string) (w *world, err error) {
 	return w, err
 }
 
-// newUpstream starts a server that counts the requests in which the value
-// stands where it should.
-func newUpstream(ca *testnet.CA, value string) (*upstream, error) {
-	cert, err := ca.Cert("api.example.test")
-	if err != nil {
-		return nil, err
+// replace gives the secret another value, as its user does.
+func (w *world) replace() error {
+	value := newValue()
+	w.upstream.expect(value)
+	cmd := exec.Command(w.path, "modify", w.id, "--secret", "CANARY@"+host)
+	cmd.Env = append(os.Environ(), "CANARY="+value)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("replace the value: %w\n%s", err, out)
 	}
-	u := new(upstream)
-	paths := testnet.Paths()
-	u.Upstream, err = testnet.StartUpstream(testnet.UpstreamConfig{Cert: &cert, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pass, _ := r.BasicAuth(); pass == value && r.Header.Get("X-Api-Key") == value {
-			u.right.Add(1)
-		}
-		paths.ServeHTTP(w, r)
-	})})
-	return u, err
+	w.scan.next(value)
+	return nil
 }
 
 func (w *world) close() {
@@ -122,7 +115,7 @@ func (w *world) until(line string) error {
 // load has the guest send its requests over one connection and looks at the
 // keeper meanwhile, and each time after the connection was closed.
 func (w *world) load(curl, path string) (during *row, after []*row, err error) {
-	fmt.Fprintf(w.in, `curl -sS %s -o /dev/null -H "X-Api-Key: $CANARY" -u "me:$CANARY" "https://api.example.test/%s?[1-%d]"`+"\n", curl, path, requests)
+	fmt.Fprintf(w.in, `curl -sS %s -o /dev/null -H "X-Api-Key: $CANARY" -u "me:$CANARY" "https://%s/%s?[1-%d]"`+"\n", curl, host, path, requests)
 	done := make(chan error, 1)
 	go func() { done <- w.until("done") }()
 	during = new(row)
@@ -139,9 +132,9 @@ func (w *world) load(curl, path string) (during *row, after []*row, err error) {
 			}
 		}
 	}
-	for range 2 {
+	for i := range 2 {
 		time.Sleep(settle)
-		r := new(row)
+		r := &row{empty: i == 1 || path != "echo"}
 		if err := w.scan.look(r); err != nil {
 			return nil, nil, err
 		}
