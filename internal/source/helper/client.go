@@ -162,7 +162,11 @@ func (c *Client) ask(ctx context.Context, a ask, values []string) (answer, error
 	case ctx.Err() != nil:
 		return answer{}, context.Cause(ctx)
 	case err != nil:
-		return answer{}, fmt.Errorf("ask source helper: %w", err)
+		return answer{}, &source.Error{
+			Text:  "the source helper ended before it had answered",
+			Hint:  "try again; a host that runs out of memory ends processes",
+			Cause: err,
+		}
 	case out.Failed != "":
 		return answer{}, &source.Error{Text: out.Failed, Hint: out.Hint}
 	case a.Read != nil && len(out.Results) != len(a.Read):

@@ -56,6 +56,23 @@ func readText(t *testing.T, f *os.File, n int) string {
 	return string(data)
 }
 
+// TestKilled: a helper that somebody ends is told as what it is.
+func TestKilled(t *testing.T) {
+	c := &Client{}
+	defer c.Close()
+	if _, err := c.Read(t.Context(), []Request{{"A", "exec", "echo value-of-a-0001"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-c.ended
+	err := c.Check(t.Context(), []Text{{"the command", "text"}})
+	if e := (*source.Error)(nil); !errors.As(err, &e) || e.Text != "the source helper ended before it had answered" || e.Hint == "" {
+		t.Errorf("error %v", err)
+	}
+}
+
 // TestHelper: values of several sources go to the keeper, in order, and
 // nothing of them to the client.
 func TestHelper(t *testing.T) {
