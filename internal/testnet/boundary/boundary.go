@@ -323,6 +323,15 @@ type Target struct {
 	TLS  *tls.Config
 }
 
+// patience is how long a connection of the guest's may last. Another process is
+// changed, and answers, in its own time.
+func (b *Boundary) patience() time.Duration {
+	if b.Way != "" {
+		return time.Minute
+	}
+	return 20 * time.Second
+}
+
 // Dial opens a TCP connection from the guest.
 func (b *Boundary) Dial(to Target) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -335,7 +344,7 @@ func (b *Boundary) Dial(to Target) (net.Conn, error) {
 		name = "good.test"
 	}
 	if b.Way.Proxy() {
-		return b.process.dial(ctx, to.Addr, name, to.Port)
+		return b.process.dial(ctx, b.patience(), to.Addr, name, to.Port)
 	}
 	if !to.Addr.IsValid() {
 		addrs, err := b.Guest.Resolve(ctx, name)
@@ -346,7 +355,7 @@ func (b *Boundary) Dial(to Target) (net.Conn, error) {
 	}
 	c, err := b.Guest.Dial(ctx, "tcp", netip.AddrPortFrom(to.Addr, to.Port))
 	if err == nil {
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(b.patience()))
 	}
 	return c, err
 }

@@ -33,7 +33,7 @@ var Ways = []Way{Unix, Tap, Connect, Socks}
 func (w Way) Proxy() bool { return w == Connect || w == Socks }
 
 // dial asks for a tunnel: to a name, or to addr if it is valid.
-func (p *process) dial(ctx context.Context, addr netip.Addr, name string, port uint16) (net.Conn, error) {
+func (p *process) dial(ctx context.Context, patience time.Duration, addr netip.Addr, name string, port uint16) (net.Conn, error) {
 	if addr.IsValid() {
 		name = addr.String()
 	}
@@ -49,7 +49,7 @@ func (p *process) dial(ctx context.Context, addr netip.Addr, name string, port u
 	if err != nil {
 		return nil, err
 	}
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(patience))
 	if p.way == Socks {
 		password, _ := at.User.Password()
 		d, err := proxy.SOCKS5("tcp", at.Host, &proxy.Auth{User: at.User.Username(), Password: password}, dialled{c})
