@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 
+	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/hostname"
 	"github.com/cutoutdev/cutout/internal/policy"
 )
@@ -491,5 +492,23 @@ func TestServeConn(t *testing.T) {
 	case <-done:
 	case <-time.After(5 * time.Second):
 		t.Fatal("ServeConn outlives its context")
+	}
+}
+
+// TestQuestionsAreTold: a name that is answered, and one that is not asked for
+// where there is no network, are on record.
+func TestQuestionsAreTold(t *testing.T) {
+	r := serve(t, zone(t, map[string][]string{"good.test.": {"good.test. 30 IN A 8.8.8.8"}}))
+	i, log := interceptor(r)
+	ask(t, i, question("good.test.", dns.TypeA), false)
+	if e := log.last(); e.Event != audit.Resolved || e.Host != "good.test" || e.Detail != "A" {
+		t.Errorf("told %+v", e)
+	}
+	i.Network.Profile = policy.ProfileNone
+	if m := ask(t, i, question("good.test.", dns.TypeA), false); m.Rcode != dns.RcodeRefused || len(r.queries()) != 1 {
+		t.Errorf("%v after %d questions", m, len(r.queries()))
+	}
+	if !slices.Equal(log.reasons(), []policy.Reason{policy.NetworkOff}) || log.last().Event != audit.Denied {
+		t.Errorf("told %+v", log.last())
 	}
 }

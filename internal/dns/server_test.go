@@ -122,6 +122,15 @@ func (e *events) reasons() []policy.Reason {
 	return out
 }
 
+func (e *events) last() audit.Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.list) == 0 {
+		return audit.Event{}
+	}
+	return e.list[len(e.list)-1]
+}
+
 func interceptor(resolvers ...*resolver) (*Interceptor, *events) {
 	var log events
 	i := &Interceptor{

@@ -75,11 +75,15 @@ func run() int {
 		if cause := context.Cause(ctx); ctx.Err() != nil {
 			err = cause
 		}
+		s.record("failed:", err.Error())
 		return t.fail(err)
 	}
+	s.record("ready", "")
 	t.send(Message{Ready: true})
 	<-ctx.Done()
-	if cause := context.Cause(ctx); !errors.Is(cause, errClientGone) {
+	if cause := context.Cause(ctx); errors.Is(cause, errClientGone) {
+		s.record("ending:", cause.Error())
+	} else {
 		t.send(Message{Ended: cause.Error()})
 		s.record("failed:", cause.Error())
 	}

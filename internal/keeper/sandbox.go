@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"github.com/cutoutdev/cutout/internal/audit"
@@ -179,8 +180,12 @@ func (s *sandbox) dumpMemory(ctx context.Context, w io.Writer) error {
 	return err
 }
 
+// record puts a step of the sandbox's life on record.
 func (s *sandbox) record(what, detail string) error {
-	return s.log.Append(audit.Event{Event: audit.Lifecycle, Detail: what + " " + detail})
+	if s.log == nil { // it failed before there was one
+		return nil
+	}
+	return s.log.Append(audit.Event{Event: audit.Lifecycle, Detail: strings.TrimSpace(what + " " + detail)})
 }
 
 // close ends what start has brought up, the machine first, and removes the

@@ -24,7 +24,7 @@ import (
 func (s *sandbox) startMachine(ctx context.Context, spec vm.Spec) error {
 	g, err := s.golden(spec)
 	if err != nil {
-		s.tell.notice(fmt.Sprintf("no snapshot can be used (%v); booting", err))
+		s.remark(fmt.Sprintf("no snapshot can be used (%v); booting", err))
 	}
 	if g == nil {
 		return s.bootMachine(ctx, spec)
@@ -98,13 +98,13 @@ func (s *sandbox) restoreMachine(ctx context.Context, spec vm.Spec, g *golden) (
 	case errors.Is(err, snapshot.ErrNone):
 		return false, true, nil
 	case g.store.Refused(g.kind, err):
-		s.tell.notice(fmt.Sprintf("%v; booting", err))
+		s.remark(fmt.Sprintf("%v; booting", err))
 		return false, true, nil
 	case errors.Is(err, snapshot.ErrFailed): // was said then
 	case errors.Is(err, qemu.ErrNoMemory): // no fault of the snapshot
 	default:
 		g.store.Fail(g.kind, err)
-		s.tell.notice(fmt.Sprintf("the machine did not start from its snapshot (%v); booting", err))
+		s.remark(fmt.Sprintf("the machine did not start from its snapshot (%v); booting", err))
 	}
 	return false, false, nil
 }
@@ -137,17 +137,26 @@ func (s *sandbox) saveMachine(ctx context.Context, spec vm.Spec, g *golden) erro
 		if err = s.machine.Save(limit, w); err == nil {
 			err = w.Commit()
 		}
+		if err == nil {
+			s.record("stored:", "the machine as it has booted, for the next sandboxes")
+		}
 	}
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
 	g.store.Fail(g.kind, err)
-	s.tell.notice(fmt.Sprintf("the machine was not stored for the next sandboxes: %v", err))
+	s.remark(fmt.Sprintf("the machine was not stored for the next sandboxes: %v", err))
 	if !errors.Is(err, qemu.ErrStopped) {
 		return nil
 	}
 	s.machine.Kill()
 	return s.bootMachine(ctx, spec)
+}
+
+// remark tells the user and the audit log.
+func (s *sandbox) remark(text string) {
+	s.tell.notice(text)
+	s.record("snapshot:", text)
 }
 
 func (s *sandbox) memoryMiB() int {

@@ -125,3 +125,28 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestLifecycle: what a boundary goes through is on record, in order: its
+// beginning, a change, its end and why.
+func TestLifecycle(t *testing.T) {
+	p := newPlace(t, os.Geteuid())
+	r := p.start("--", "sh", "-c", "echo up; exec sleep 60")
+	r.waitLine("up")
+	if out, err := p.command("modify", "latest", "--secret-rm", "API_KEY").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	r.cmd.Process.Signal(os.Interrupt)
+	r.cmd.Wait()
+	out, err := p.command("audit", "latest", "--event", "lifecycle").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	rest := string(out)
+	for _, step := range []string{"- starting ", "- started boundary for tap", "- ready", "- changed: ", "- ending: the client has gone", "- ended"} {
+		_, after, ok := strings.Cut(rest, step)
+		if !ok {
+			t.Errorf("%q is not on record, or not in its place: %s", step, out)
+		}
+		rest = after
+	}
+}
