@@ -50,8 +50,9 @@ unit:
 	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/keeper ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
 
 # Tests that start machines: they want the processor for themselves.
+VMTIME ?= 12m
 vm-test:
-	CUTOUT=$(BIN)/cutout $(GO) test -trimpath -p 1 -timeout 12m ./internal/vm/... ./test/e2e/...
+	CUTOUT=$(BIN)/cutout $(GO) test -trimpath -p 1 -timeout $(VMTIME) ./internal/vm/... ./test/e2e/...
 
 # The corpus, one line for each probe; and of it the heart, sent to a real
 # cutout boundary in each of its ways. That needs root, for network namespaces.
@@ -92,6 +93,7 @@ test-kvm: setup
 	CUTOUT=$(BIN)/cutout CUTOUT_TEST_KVM=1 $(GO) test -trimpath -v -timeout 45m ./test/kvm
 
 test-long: export CUTOUT_TEST_LONG = 1
+test-long: export VMTIME = 40m
 test-long:
 	tools/prepare.sh $(LONG_PROGRAMS)
 	@$(MAKE) --no-print-directory setup
