@@ -4,12 +4,12 @@ import "sync"
 
 // The sandbox's memory for TCP buffers. Half is shared out: a connection gets
 // at most maxBuffer per direction and at most a sixteenth of what is left, so
-// the first fifty are fast and none takes all. Who comes when nothing is left
+// the first forty are fast and none takes all. Who comes when nothing is left
 // gets minBuffer, and the 2048 that the proxy takes fill the other half.
 const (
-	adaptiveBudget = 48 << 20
+	adaptiveBudget = 32 << 20
 	maxBuffer      = 1 << 20
-	minBuffer      = 12 << 10
+	minBuffer      = 8 << 10
 )
 
 // A budget counts the bytes of connections' buffers.

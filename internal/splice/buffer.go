@@ -7,12 +7,12 @@ import (
 
 // Sizes of buffers. Where little moves a small one does. What fills it is lent
 // a large one, of a segment of the guest's link (MTU 65520), while there are
-// some: together they take 16 MiB at the most, and the small ones of as many
-// connections as a sandbox may have take 16 MiB too.
+// some: together they take 8 MiB at the most, and the small ones of as many
+// connections as a sandbox may have take 16 MiB.
 const (
 	smallBuffer = 4 << 10
 	largeBuffer = 64 << 10
-	maxLarge    = 256
+	maxLarge    = 128
 )
 
 var (
