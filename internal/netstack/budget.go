@@ -3,12 +3,12 @@ package netstack
 import "sync"
 
 // The sandbox's memory for TCP buffers. Half is shared out: a connection gets
-// at most maxBuffer per direction and at most a sixteenth of what is left, so
+// at most maxBuffer per direction and at most an eighth of what is left, so
 // the first forty are fast and none takes all. Who comes when nothing is left
 // gets minBuffer, and the 2048 that the proxy takes fill the other half.
 const (
 	adaptiveBudget = 32 << 20
-	maxBuffer      = 1 << 20
+	maxBuffer      = 2 << 20
 	minBuffer      = 8 << 10
 )
 
@@ -22,7 +22,7 @@ type budget struct {
 func (b *budget) take() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	size := min(maxBuffer, max(minBuffer, (adaptiveBudget-b.used)/2/16))
+	size := min(maxBuffer, max(minBuffer, (adaptiveBudget-b.used)/2/8))
 	b.used += 2 * size
 	return size
 }

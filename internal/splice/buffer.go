@@ -6,12 +6,13 @@ import (
 )
 
 // Sizes of buffers. Where little moves a small one does. What fills it is lent
-// a large one, of a segment of the guest's link (MTU 65520), while there are
-// some: together they take 8 MiB at the most, and the small ones of as many
-// connections as a sandbox may have take 16 MiB.
+// a large one while there are some: as long as what fits into one segment on
+// the guest's link (MTU 65520, less at most 72 bytes of headers) and no longer,
+// or every other segment would be tiny. Together these take 8 MiB at the most,
+// and the small ones of as many connections as a sandbox may have take 16 MiB.
 const (
 	smallBuffer = 4 << 10
-	largeBuffer = 64 << 10
+	largeBuffer = 64<<10 - 512
 	maxLarge    = 128
 )
 
