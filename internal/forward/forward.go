@@ -31,7 +31,8 @@ const handshakeLimit = 30 * time.Second
 // maxHandshake is what common servers accept in a request head.
 const maxHandshake = 8 << 10
 
-// maxConns bounds connections: as many as a sandbox may have flows.
+// maxConns bounds connections: as many as a sandbox may have flows. The next
+// waits to be accepted.
 const maxConns = 2048
 
 // A Target is where a client wants to go: a name or an address.
@@ -48,6 +49,9 @@ type Server struct {
 	// it has ended. It calls accept at most once, or else the client is
 	// refused.
 	Serve func(ctx context.Context, src netip.AddrPort, t Target, accept func() (net.Conn, error))
+	// Full is told, as often as it is so, that as many clients as there may be
+	// are connected: the next waits. It must be quick. Nil: nobody.
+	Full func()
 
 	conns sync.WaitGroup
 }
@@ -58,7 +62,14 @@ func (s *Server) Run(ctx context.Context, l net.Listener) {
 	defer s.conns.Wait()
 	free := make(chan struct{}, maxConns)
 	for {
-		free <- struct{}{}
+		select {
+		case free <- struct{}{}:
+		default:
+			if s.Full != nil {
+				s.Full()
+			}
+			free <- struct{}{}
+		}
 		c, err := l.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {

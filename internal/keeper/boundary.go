@@ -122,7 +122,7 @@ func newBoundary(cfg boundaryConfig) (*boundary, error) {
 	b.proxy = px
 	if cfg.forward != nil {
 		b.password = rand.Text()
-		b.serveForward(cfg.forward, px, resolver)
+		b.serveForward(cfg.forward, px, resolver, func() { limited("clients of the proxy: the next waits") })
 		return b, nil
 	}
 	b.relay = relay.New(relay.Config{

@@ -12,10 +12,11 @@ import (
 )
 
 // serveForward serves clients of a proxy at l, as guests are served.
-func (b *boundary) serveForward(l net.Listener, px *proxy.Proxy, resolver *dns.Interceptor) {
+// full is told when a client must wait.
+func (b *boundary) serveForward(l net.Listener, px *proxy.Proxy, resolver *dns.Interceptor, full func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &forward.Server{
-		Password: b.password,
+		Password: b.password, Full: full,
 		Serve: func(ctx context.Context, src netip.AddrPort, t forward.Target, accept func() (net.Conn, error)) {
 			b.forward(ctx, px, resolver, src, t, accept)
 		},
