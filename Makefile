@@ -43,11 +43,12 @@ test:
 UNRACED := TestBodyMemory|TestDownloadMemory|TestRoom|TestMemory|TestSessionMemory|TestCopies|TestRefreshMemory|TestFloodReleased
 UNRACED := $(UNRACED)|TestBodySizes|TestLargeBodies|TestSocketLargeMessage|TestBomb|TestHiddenBomb
 UNRACED := $(UNRACED)|TestCodedAnswer|TestBodyCodingRefused|TestUnscannable|TestMatrix
+UNRACED := $(UNRACED)|TestTooManyLinks|TestEstimate|TestSparse|TestTrust
 UNRACED := ^($(UNRACED)|TestScripts|TestDocumentedCommands)$$
 unit:
 	$(GO) vet ./...
 	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
-	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/keeper ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
+	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/guest/agent ./internal/image ./internal/keeper ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
 
 # Tests that start machines: they want the processor for themselves.
 VMTIME ?= 12m
@@ -84,7 +85,7 @@ test/interop/node/node_modules: test/interop/node/package-lock.json
 	@touch $@
 
 # Each fuzz target for FUZZTIME.
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 fuzz:
 	tools/fuzz.sh $(FUZZTIME)
 

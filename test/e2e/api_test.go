@@ -27,6 +27,7 @@ import (
 // none, and the servers get every byte: git over HTTPS, an upload of a fixed
 // length whose body has a placeholder, a chat that is streamed, gRPC.
 func TestAPIs(t *testing.T) {
+	t.Parallel()
 	value := newValue()
 	ca, err := testnet.NewCA()
 	if err != nil {

@@ -27,6 +27,7 @@ var elsewhere = map[string]bool{
 // compares what it prints with what the session shows, if it shows anything.
 // The names in it are served by this machine.
 func TestDocs(t *testing.T) {
+	t.Parallel()
 	w, err := newWorld()
 	if err != nil {
 		t.Fatal(err)

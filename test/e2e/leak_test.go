@@ -19,6 +19,7 @@ import (
 // server that echoes the whole request, the value is in no place but the
 // server, in no form.
 func TestLeakCanary(t *testing.T) {
+	t.Parallel()
 	w, err := newWorld()
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 // TestModify runs the documented changes of a running sandbox: a new value on
 // an open connection, fewer hosts, none, and the secret again.
 func TestModify(t *testing.T) {
+	t.Parallel()
 	w, err := newWorld()
 	if err != nil {
 		t.Fatal(err)

@@ -56,6 +56,7 @@ told nginx web
 told dig dig +short a.example.test
 told dig-tcp dig +short +tcp @9.9.9.9 a.example.test AAAA
 told dig-none dig nowhere.example.test
+told dig-beyond echo "IPv6:" $(dig +short beyond.example.test AAAA) "IPv4:" $(dig +short beyond.example.test)
 told ping ping -n -c 2 -i 0.2 -W 20 a.example.test
 told ping6 ping -6 -n -c 2 -i 0.2 -W 20 a.example.test
 told ping-large ping -n -c 1 -W 20 -s 20000 a.example.test
@@ -71,9 +72,11 @@ cat
 `
 
 // TestPrograms: the programs that people use work from a real machine, with
-// real servers at public addresses: nothing here plays either of them. What
-// takes a minute under software emulation is for make test-long.
+// real servers at public addresses: nothing here plays either of them.
 func TestPrograms(t *testing.T) {
+	if os.Getenv("CUTOUT_TEST_LONG") == "" {
+		t.Skip("takes a minute; make test-long runs it")
+	}
 	needRoot(t, "sshd", "iperf3", "nginx", "ip", "nsenter")
 	home, image := programsHome(t)
 	n := newInternet(t, "a.example.test", "ssh.example.test", "files.example.test", "apt.example.test", "pypi.example.test", "npm.example.test")
@@ -108,6 +111,7 @@ func TestPrograms(t *testing.T) {
 		"dig, UDP":            `^dig: 93\.184\.216\.34$`,
 		"dig, TCP, IPv6":      `^dig-tcp: 2606:2800:220:1::34$`,
 		"dig of no name":      `^dig-none: .*status: NXDOMAIN`,
+		"a family lacking":    `^dig-beyond: IPv6: IPv4: 93\.184\.216\.34$`,
 		"ping":                `^ping: 2 packets transmitted, 2 received, 0% packet loss`,
 		"ping, IPv6":          `^ping6: 2 packets transmitted, 2 received, 0% packet loss`,
 		"ping, large":         `^ping-large: 20008 bytes from 93\.184\.216\.34`,

@@ -73,6 +73,7 @@ told("dig +tcp", digTCP)
 // machine: a server that speaks first, an upload that ends in a half-close, a
 // large download, questions to resolvers by UDP and TCP.
 func TestProtocols(t *testing.T) {
+	t.Parallel()
 	large := []byte(strings.Repeat("0123456789abcdef", 1<<20))
 	port := map[string]int{}
 	for name, serve := range map[string]func(net.Conn){

@@ -39,6 +39,7 @@ cat
 // guest; a port on which nobody listens, and one that a rule closes, reset
 // them; and when the sandbox has ended nothing listens any more.
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	b := start(t, nil, "run", "-p", "0:80", "-p", "[::1]::80", "-p", "0:53/udp", "-p", "0:81", "-p", "0:82",
 		"--net-rule", "deny:ingress@127.0.0.1:tcp:82", "--", "sh", "-c", served)
 	b.waitLine("ready")

@@ -178,6 +178,7 @@ func gone(all []process) error {
 // TestSignals: the guest's command gets what the CLI gets; one that does not
 // listen is ended with its sandbox.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	b := start(t, nil, "run", "-m", "256m", "--", "sh", "-c",
 		`trap 'echo term' TERM; trap 'echo usr1; exit 3' USR1; trap '' INT; echo up; while :; do sleep 0.1; done`)
 	b.waitLine("up")

@@ -80,6 +80,7 @@ func began(t *testing.T, home string) string {
 // TestSnapshotHoldsNothing: the snapshot is taken by the very sandbox that then
 // uses a secret, and has nothing of it (C12).
 func TestSnapshotHoldsNothing(t *testing.T) {
+	t.Parallel()
 	home := ownSnapshots(t)
 	value, variable := newValue(), newValue()
 	out, _ := runIn(t, home, []string{"API_KEY=" + value}, append(smallest,
@@ -126,6 +127,7 @@ func TestSnapshotHoldsNothing(t *testing.T) {
 // TestRestoredDiffer: two sandboxes that begin with one snapshot, at one time,
 // share nothing that is to be a sandbox's own (E5).
 func TestRestoredDiffer(t *testing.T) {
+	t.Parallel()
 	needEmulation(t)
 	args := []string{"run", "--secret", "API_KEY@api.example.test", "--", "sh", "-c", `
 		echo "time: $(date +%s)"
@@ -191,6 +193,7 @@ func ownHome(t *testing.T) string {
 // TestChangedSnapshot: a snapshot in which one bit has changed is refused, the
 // sandbox boots, and the next has a snapshot again (E12).
 func TestChangedSnapshot(t *testing.T) {
+	t.Parallel()
 	home := ownSnapshots(t)
 	run := func(more ...string) (said, how string) {
 		out, said := runIn(t, home, nil, append(append(smallest, more...), "--", "echo", "here")...)
@@ -254,6 +257,7 @@ func flip(t *testing.T, path string) {
 
 // TestSnapshotUnusable: what stands in the way of snapshots costs one line.
 func TestSnapshotUnusable(t *testing.T) {
+	t.Parallel()
 	home := ownSnapshots(t)
 	if err := os.WriteFile(filepath.Join(home, "snapshots"), nil, 0o600); err != nil {
 		t.Fatal(err)

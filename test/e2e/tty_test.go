@@ -19,6 +19,7 @@ import (
 // same size, which follows; keys go to the guest as they are, and the user's
 // terminal is afterwards as it was.
 func TestTerminal(t *testing.T) {
+	t.Parallel()
 	home, err := newHome(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
