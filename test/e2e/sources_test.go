@@ -18,7 +18,6 @@ import (
 // TestSources: one machine, a secret from every source; each value reaches
 // the server and nothing else.
 func TestSources(t *testing.T) {
-	t.Parallel()
 	w, err := newWorld()
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,6 @@ const ordinaryUID = 23456
 // install), doctor, a sandbox that uses a secret, its audit log, an image of
 // the user's own.
 func TestOrdinaryUser(t *testing.T) {
-	t.Parallel()
 	dir, err := os.MkdirTemp("", "cutout-user-") // not below the test's own, which is closed to others
 	if err != nil {
 		t.Fatal(err)

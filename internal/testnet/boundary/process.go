@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -59,6 +60,7 @@ func (b *Boundary) launch(flags []string) {
 	}
 	p.cmd = exec.Command(b.Program, args...)
 	p.cmd.Env, p.cmd.Stderr = env, &p.said
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // a test may be killed
 	if err := errors.Join(b.CA.WriteFile(p.file("ca.pem")), p.machine.ns.In(p.cmd.Start)); err != nil {
 		b.T.Fatal(err)
 	}
