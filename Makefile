@@ -47,7 +47,7 @@ UNRACED := $(UNRACED)|TestTooManyLinks|TestEstimate|TestSparse|TestTrust
 UNRACED := ^($(UNRACED)|TestScripts|TestDocumentedCommands)$$
 unit:
 	$(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test -trimpath -race -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
+	CGO_ENABLED=1 $(GO) test -trimpath -race -p 3 -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
 	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/guest/agent ./internal/image ./internal/keeper ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
 
 # Tests that start machines: they want the processor for themselves.

@@ -217,11 +217,11 @@ func TestPublished(t *testing.T) {
 	if flows := netOf(t, p).Flows; !slices.ContainsFunc(flows, func(f conntrack.Flow) bool { return f.Dst.Port() == 443 }) {
 		t.Errorf("cutout net shows %+v", flows)
 	}
+	r.cmd.Process.Signal(os.Interrupt)
+	r.cmd.Wait()
 	if id := regexp.MustCompile(`this is boundary ([0-9a-f]{12}): cutout net`).FindStringSubmatch(r.stderr.String()); id == nil {
 		t.Errorf("it does not tell its name: %s", r.stderr.String())
 	}
-	r.cmd.Process.Signal(os.Interrupt)
-	r.cmd.Wait()
 
 	command := p.start("-p", "0:8000", "--", "sh", "-c", "echo ready; exec /usr/bin/python3 -m http.server 8000")
 	command.waitLine("ready")
