@@ -8,7 +8,10 @@ import (
 	"syscall"
 )
 
-const leftName = "left"
+// notes is where it is noted what sandboxes leave elsewhere: not in their own
+// directories, where a keeper that was taken over could have any file of its
+// user's removed.
+func (h Home) notes() string { return filepath.Join(h.Data, "left") }
 
 // A left is a file elsewhere that exists for one sandbox alone.
 type left struct {
@@ -43,7 +46,10 @@ func (s *Sandbox) Leave(path string) error {
 	if err != nil {
 		return fmt.Errorf("note %s: %w", path, err)
 	}
-	f, err := os.OpenFile(filepath.Join(s.Dir, leftName), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err := os.MkdirAll(filepath.Dir(s.note), 0o700); err != nil {
+		return fmt.Errorf("note %s: %w", path, err)
+	}
+	f, err := os.OpenFile(s.note, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("note %s: %w", path, err)
 	}
@@ -54,10 +60,18 @@ func (s *Sandbox) Leave(path string) error {
 	return nil
 }
 
-// removeLeft removes what an ended sandbox has left elsewhere. What cannot be
-// removed stays, and is not tried again.
-func (h Home) removeLeft(id string) {
-	note := filepath.Join(h.Sandbox(id), leftName)
+// removeLeft removes what sandboxes that do not run have left elsewhere. What
+// cannot be removed stays, and is not tried again.
+func (h Home) removeLeft(running map[string]bool) {
+	entries, _ := os.ReadDir(h.notes()) // without it there is none
+	for _, e := range entries {
+		if isID(e.Name()) && !running[e.Name()] {
+			removeNoted(filepath.Join(h.notes(), e.Name()))
+		}
+	}
+}
+
+func removeNoted(note string) {
 	f, err := os.Open(note)
 	if err != nil {
 		return

@@ -1,8 +1,10 @@
 package state
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 )
@@ -50,11 +52,28 @@ func TestLeft(t *testing.T) {
 	if err := os.Rename(write("other", "theirs"), filepath.Join(dir, "replaced")); err != nil {
 		t.Fatal(err)
 	}
+	// A keeper that was taken over writes where it can.
+	note, err := os.ReadFile(s.note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, err := leftAt(write("forged", "theirs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _ := json.Marshal(forged)
+	for _, dir := range []string{s.Dir, s.Runtime} {
+		for _, name := range []string{"left", s.ID} {
+			if err := os.WriteFile(filepath.Join(dir, name), append(note, line...), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	s.Lock.Close() // as when its processes are killed
 	if err := h.Sweep(KeepLogs); err != nil {
 		t.Fatal(err)
 	}
-	if got := names(); len(got) != 2 || got[0] != "changed" || got[1] != "replaced" {
+	if got := names(); !slices.Equal(got, []string{"changed", "forged", "replaced"}) {
 		t.Errorf("left are %v", got)
 	}
 }

@@ -22,6 +22,8 @@ type Sandbox struct {
 	Dir     string   // kept after the end: audit log, console
 	Runtime string   // removed at the end: sockets
 	Lock    *os.File // locked; inherited by the keeper, which thereby holds the lock
+
+	note string // of Leave
 }
 
 // AuditLog is the path of the sandbox's audit log.
@@ -49,7 +51,7 @@ func (h Home) New() (*Sandbox, error) {
 	}
 	defer unlock()
 	id := newID()
-	s := &Sandbox{ID: id, Dir: h.Sandbox(id), Runtime: h.SandboxRuntime(id)}
+	s := &Sandbox{ID: id, Dir: h.Sandbox(id), Runtime: h.SandboxRuntime(id), note: filepath.Join(h.notes(), id)}
 	for _, dir := range []string{s.Dir, s.Runtime} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, errors.Join(fmt.Errorf("make sandbox directory: %w", err), s.Remove())
@@ -76,13 +78,14 @@ func newID() string {
 // End closes the sandbox: its runtime directory goes, its audit log stays.
 // Whoever told [Sandbox.Leave] of a file removes it himself.
 func (s *Sandbox) End() error {
-	os.Remove(filepath.Join(s.Dir, leftName))
+	os.Remove(s.note)
 	err := os.RemoveAll(s.Runtime)
 	return errors.Join(err, s.Lock.Close())
 }
 
 // Remove deletes the sandbox without trace, for one that never started.
 func (s *Sandbox) Remove() error {
+	os.Remove(s.note)
 	err := errors.Join(os.RemoveAll(s.Dir), os.RemoveAll(s.Runtime))
 	if s.Lock != nil {
 		err = errors.Join(err, s.Lock.Close())

@@ -40,11 +40,11 @@ func (h Home) Sweep(keep int) error {
 			known[e.ID] = true
 			continue
 		}
-		h.removeLeft(e.ID)
 		if ended++; ended > keep || !h.hasLog(e.ID) {
 			errs = append(errs, os.RemoveAll(h.Sandbox(e.ID)))
 		}
 	}
+	h.removeLeft(known)
 	errs = append(errs, removeExcept(h.Runtime, known), h.sweepTemporary())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("sweep state: %w", err)
