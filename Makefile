@@ -50,10 +50,10 @@ unit:
 	CGO_ENABLED=1 $(GO) test -trimpath -race -p 3 -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
 	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/guest/agent ./internal/image ./internal/keeper ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
 
-# Tests that start machines: they want the processor for themselves.
+# Tests that start machines, a few at a time.
 VMTIME ?= 12m
 vm-test:
-	CUTOUT=$(BIN)/cutout $(GO) test -trimpath -p 1 -timeout $(VMTIME) ./internal/vm/... ./test/e2e/...
+	CUTOUT=$(BIN)/cutout $(GO) test -trimpath -p 2 -timeout $(VMTIME) ./internal/vm/... ./test/e2e/...
 
 # The corpus, one line for each probe; and of it the heart, sent to a real
 # cutout boundary in each of its ways. That needs root, for network namespaces.
