@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/zalando/go-keyring"
 )
 
 // Keyring runs a session bus and a real keyring on it, unlocked, in a home of
@@ -28,6 +31,13 @@ func Keyring(t *testing.T) {
 	daemon := exec.Command("gnome-keyring-daemon", "--foreground", "--components=secrets", "--unlock", "--control-directory="+dir)
 	daemon.Stdin = strings.NewReader("a password")
 	firstLine(t, daemon) // the socket's path, once it serves
+	for range 100 {      // which may be before it has unlocked
+		if err = keyring.Set("sourcetest", "ready", "yes"); err == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("the keyring stays locked: %v", err)
 }
 
 // firstLine starts a program that lives until the test ends, and returns the

@@ -82,10 +82,12 @@ func (m *monitor) read() {
 			m.reason = clip(v.Data.Reason)
 			m.mu.Unlock()
 		case v.Return != nil || v.Error != nil:
+			// It takes the place of one that nobody waits for any more.
 			select {
-			case m.replies <- v:
-			default: // nobody asked
+			case <-m.replies:
+			default:
 			}
+			m.replies <- v
 		}
 	}
 }

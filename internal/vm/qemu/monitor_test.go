@@ -72,6 +72,19 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
+// The answer to a command that was given up does not keep out the next one,
+// whichever is read first.
+func TestMonitorLateAnswer(t *testing.T) {
+	m, c := peer(t)
+	fmt.Fprintln(c, `{"return": "of one that was given up", "id": 0}`+"\n"+`{"return": "own", "id": 1}`+"\n"+`{"QMP": {}}`)
+	<-m.greeted // both are read
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if got, err := m.execute(ctx, "stop", nil, nil); err != nil || string(got) != `"own"` {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
 // A monitor that does not answer costs no more than the caller's patience.
 func TestMonitorSilent(t *testing.T) {
 	m, c := peer(t)
