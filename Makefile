@@ -85,7 +85,7 @@ test/interop/node/node_modules: test/interop/node/package-lock.json
 	@touch $@
 
 # Each fuzz target for FUZZTIME.
-FUZZTIME ?= 3s
+FUZZTIME ?= 2s
 fuzz:
 	tools/fuzz.sh $(FUZZTIME)
 
