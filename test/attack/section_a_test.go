@@ -282,6 +282,9 @@ func (s slow) Write(p []byte) (int, error) {
 		if _, err := s.Conn.Write(p[i : i+1]); err != nil {
 			return i, err
 		}
+		if i%64 == 63 { // the queue of a TAP device is short
+			time.Sleep(2 * time.Millisecond)
+		}
 	}
 	return len(p), nil
 }
