@@ -51,8 +51,7 @@ func (s *Store) WriteLogin(conn net.Conn, v Value, as Login, before, after strin
 		return ErrLogin
 	}
 	slot = append(slot, after...)
-	erasing(func() { _, err = conn.Write(slot) })
-	return err
+	return writeRecord(conn, slot)
 }
 
 // appendLogin never grows slot: that would copy the value out of the region.

@@ -36,8 +36,7 @@ func (s *Store) writeSwapped(conn net.Conn, text []byte, base int, swaps []swap,
 	if err := s.put(slot, base, swaps); err != nil {
 		return err
 	}
-	erasing(func() { _, err = conn.Write(slot) })
-	return err
+	return writeRecord(conn, slot)
 }
 
 func (s *Store) takeSlot(stop <-chan struct{}) (int, error) {
