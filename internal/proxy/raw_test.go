@@ -8,13 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	"github.com/cutoutdev/cutout/internal/audit"
 	"github.com/cutoutdev/cutout/internal/policy"
@@ -333,130 +329,5 @@ func TestUpgradeElsewhere(t *testing.T) {
 	got := make([]byte, len("welcome first second"))
 	if _, err := io.ReadFull(raw.r, got); string(got) != "welcome first second" {
 		t.Errorf("tunnel gave %q, %v", got, err)
-	}
-}
-
-// Every stream of an HTTP/2 connection has its own authority. B5, A18.
-func TestStreamAuthority(t *testing.T) {
-	tests := []struct {
-		name   string
-		fields []string // beside :method, :scheme and :path
-		status string   // "" = the stream is reset
-	}{
-		{"same", []string{":authority", "good.test"}, "200"},
-		{"another", []string{":authority", "evil.test"}, "421"},
-		{"none", nil, "421"},
-		{"Host only", []string{"host", "good.test"}, "421"},
-		{"Host differs", []string{":authority", "good.test", "host", "evil.test"}, "421"},
-		{"two", []string{":authority", "good.test", ":authority", "good.test"}, ""},
-		{"userinfo", []string{":authority", "user@good.test"}, ""},
-		{"same again", []string{":authority", "good.test"}, "200"},
-	}
-	w := newWorld(t, "h2")
-	c := w.raw2()
-	for i, tt := range tests {
-		id := uint32(2*i + 1)
-		c.request(id, append([]string{":method", "GET", ":scheme", "https", ":path", "/echo"}, append(tt.fields, "authorization", "Bearer "+placeholder)...)...)
-		if got := c.status(id); got != tt.status {
-			t.Errorf("%s: status %q, want %q", tt.name, got, tt.status)
-		}
-	}
-	for _, r := range w.good.Requests() {
-		if r.Host != "good.test" {
-			t.Errorf("upstream got %s", r.Text())
-		}
-	}
-	if n := len(w.good.Requests()); n != 2 {
-		t.Errorf("upstream got %d requests", n)
-	}
-}
-
-// HTTP/2 that would mean something else in HTTP/1. B8, B9.
-func TestStreamMalformed(t *testing.T) {
-	base := []string{":method", "POST", ":scheme", "https", ":path", "/echo", ":authority", "good.test"}
-	tests := []struct {
-		name   string
-		fields []string
-		ok     []string // acceptable statuses; "" = reset
-	}{
-		{"Transfer-Encoding", append(slices.Clone(base), "transfer-encoding", "chunked"), []string{"", "400"}},
-		{"TE", append(slices.Clone(base), "te", "gzip"), []string{"", "400"}},
-		{"CRLF in a value", append(slices.Clone(base), "x", "a\r\nb: c"), []string{""}},
-		{"CRLF in a path", []string{":method", "GET", ":scheme", "https", ":path", "/a\r\nb: c", ":authority", "good.test"}, []string{"", "400"}},
-		{"CRLF in a method", []string{":method", "GE\r\nT", ":scheme", "https", ":path", "/", ":authority", "good.test"}, []string{"", "400"}},
-		{"a space in a path", []string{":method", "GET", ":scheme", "https", ":path", "/a HTTP/1.1", ":authority", "good.test"}, []string{"400"}},
-		{"a fragment in a path", []string{":method", "GET", ":scheme", "https", ":path", "/a#b", ":authority", "good.test"}, []string{"400"}},
-		{"an absolute path", []string{":method", "GET", ":scheme", "https", ":path", "https://evil.test/", ":authority", "good.test"}, []string{"", "400"}},
-		{"a space in a method", []string{":method", "GET /x", ":scheme", "https", ":path", "/", ":authority", "good.test"}, []string{"400"}},
-		{"two lengths", append(slices.Clone(base), "content-length", "0", "content-length", "0"), []string{"", "400"}},
-		{"length without body", append(slices.Clone(base), "content-length", "5"), []string{"", "400"}},
-		{"CONNECT", []string{":method", "CONNECT", ":authority", "good.test:443"}, []string{"403"}},
-		{"extended CONNECT", []string{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":path", "/", ":authority", "good.test"}, []string{""}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, "h2")
-			c := w.raw2()
-			c.request(1, append(tt.fields, "authorization", "Bearer "+placeholder)...)
-			if got := c.status(1); !slices.Contains(tt.ok, got) {
-				t.Errorf("status %q, want one of %q", got, tt.ok)
-			}
-			w.unseen()
-		})
-	}
-}
-
-// A raw2 is an HTTP/2 connection whose frames are written by hand.
-type raw2 struct {
-	t      testing.TB
-	conn   net.Conn
-	framer *http2.Framer
-	block  bytes.Buffer
-	enc    *hpack.Encoder
-	seen   map[uint32]string
-}
-
-func (w *world) raw2() *raw2 {
-	c := &raw2{t: w.t, conn: w.dialTLS(), seen: make(map[uint32]string)}
-	io.WriteString(c.conn, http2.ClientPreface)
-	c.framer = http2.NewFramer(c.conn, c.conn)
-	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	c.framer.WriteSettings()
-	c.enc = hpack.NewEncoder(&c.block)
-	return c
-}
-
-func (c *raw2) request(id uint32, fields ...string) {
-	c.block.Reset()
-	for i := 0; i < len(fields); i += 2 {
-		c.enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
-	}
-	c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.block.Bytes(), EndHeaders: true, EndStream: true})
-}
-
-// status returns the status of the answer on stream id, "" if it was reset or
-// the connection ended.
-func (c *raw2) status(id uint32) string {
-	for {
-		f, err := c.framer.ReadFrame()
-		if err != nil {
-			return ""
-		}
-		switch f := f.(type) {
-		case *http2.SettingsFrame:
-			if !f.IsAck() {
-				c.framer.WriteSettingsAck()
-			}
-		case *http2.MetaHeadersFrame:
-			if f.StreamID == id {
-				return f.PseudoValue("status")
-			}
-		case *http2.RSTStreamFrame:
-			if f.StreamID == id {
-				return ""
-			}
-		case *http2.GoAwayFrame:
-			return ""
-		}
 	}
 }

@@ -146,15 +146,16 @@ func (s *session) over() {
 	}
 }
 
-// serve runs an HTTP server on guest until the connection ends. For HTTP/2
-// guest must be the *tls.Conn itself.
+// serve runs an HTTP server on guest until the connection ends. It is always
+// told that the connection is plain: TLS has ended here, and net/http would
+// hide its frames in it.
 func (s *session) serve(guest net.Conn) {
 	defer s.close()
 	s.ended = make(chan struct{})
 	l := &listener{conn: guest, closed: make(chan struct{})}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(s.frames != nil)
-	protocols.SetHTTP2(s.frames == nil)
+	protocols.SetUnencryptedHTTP2(s.frames == nil)
 	srv := &http.Server{
 		Handler:           s,
 		Protocols:         protocols,
@@ -284,6 +285,11 @@ func hostPort(name hostname.Name, port uint16) string {
 		return string(name)
 	}
 	return string(name) + ":" + strconv.Itoa(int(port))
+}
+
+// serveHTTP2 is serve for HTTP/2.
+func (s *session) serveHTTP2(guest net.Conn) {
+	s.serve(&h2Guest{Conn: guest, report: s.h2Refused})
 }
 
 // serveHTTP1 is serve for HTTP/1, whose framing is not left to net/http.

@@ -101,7 +101,7 @@ func (f *flow) open(name hostname.Name, h hello.Hello, up net.Conn) {
 		return
 	}
 	if protocol == "h2" {
-		s.serve(guest)
+		s.serveHTTP2(guest)
 	} else {
 		s.serveHTTP1(guest)
 	}
