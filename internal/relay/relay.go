@@ -120,7 +120,8 @@ type session struct {
 	names  []hostname.Name
 	socket Socket
 	idle   time.Duration
-	used   atomic.Int64 // unix nanoseconds
+	begun  time.Time
+	used   atomic.Int64 // nanoseconds since begun: the time of day may jump
 	elem   *list.Element
 	entry  *conntrack.Conn
 }
@@ -163,9 +164,12 @@ func (r *Relay) Ping(p Ping) {
 	}
 }
 
+// use puts off the session's end.
+func (s *session) use() { s.used.Store(int64(time.Since(s.begun))) }
+
 // send reports whether somebody may be there.
 func (s *session) send(b []byte) bool {
-	s.used.Store(time.Now().UnixNano())
+	s.use()
 	s.socket.SetWriteDeadline(time.Now().Add(writeLimit))
 	n, err := s.socket.Write(b)
 	s.count(0, n)
@@ -202,7 +206,7 @@ func (r *Relay) session(k key, idle time.Duration, serve func(*session)) *sessio
 		r.age.MoveToBack(s.elem)
 		return s
 	}
-	s := &session{key: k, idle: idle}
+	s := &session{key: k, idle: idle, begun: time.Now()}
 	to, reason := r.judge(s)
 	if reason != policy.None {
 		r.tell(s, audit.Denied, reason, "")
@@ -227,7 +231,6 @@ func (r *Relay) session(k key, idle time.Duration, serve func(*session)) *sessio
 	r.sessions[k] = s
 	s.elem = r.age.PushBack(s)
 	s.entry = r.cfg.Conns.Add(s.flow(r.cfg.Direction))
-	s.used.Store(time.Now().UnixNano())
 	r.running.Go(func() {
 		serve(s)
 		r.mu.Lock()
@@ -272,12 +275,12 @@ func (r *Relay) judge(s *session) (to netip.AddrPort, reason policy.Reason) {
 // idle or is closed.
 func (r *Relay) read(s *session, reply func([]byte), unreachable func()) {
 	pass := func(b []byte) {
-		s.used.Store(time.Now().UnixNano())
+		s.use()
 		s.count(len(b), 0)
 		reply(b)
 	}
 	for {
-		left := time.Until(time.Unix(0, s.used.Load()).Add(s.idle))
+		left := s.idle - (time.Since(s.begun) - time.Duration(s.used.Load()))
 		if left <= 0 {
 			return
 		}
