@@ -39,21 +39,23 @@ test:
 
 # The tests of each package, with the race detector; without it those that
 # measure memory, and those that it makes ten times slower for nothing: of
-# much data, or of programs that are started again and again.
+# much data, of one goroutine's arithmetic, or of programs that are started
+# again and again.
 UNRACED := TestBodyMemory|TestDownloadMemory|TestRoom|TestMemory|TestSessionMemory|TestCopies|TestRefreshMemory|TestFloodReleased
 UNRACED := $(UNRACED)|TestBodySizes|TestLargeBodies|TestSocketLargeMessage|TestBomb|TestHiddenBomb
 UNRACED := $(UNRACED)|TestCodedAnswer|TestBodyCodingRefused|TestUnscannable|TestMatrix
 UNRACED := $(UNRACED)|TestTooManyLinks|TestEstimate|TestSparse|TestTrust
+UNRACED := $(UNRACED)|TestNextRandom|TestWrapped
 UNRACED := ^($(UNRACED)|TestScripts|TestDocumentedCommands)$$
 unit:
 	$(GO) vet ./...
-	CGO_ENABLED=1 $(GO) test -trimpath -race -p 3 -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/attack -e /test/interop -e /vm/)
-	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/guest/agent ./internal/image ./internal/keeper ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
+	CGO_ENABLED=1 $(GO) test -trimpath -race -p 3 -timeout 10m -skip '$(UNRACED)' $$($(GO) list ./... | grep -v -e /test/e2e -e /test/boundary -e /test/attack -e /test/interop -e /vm/)
+	$(GO) test -trimpath -timeout 5m -run '$(UNRACED)' ./cmd/cutout ./internal/coding ./internal/guest/agent ./internal/image ./internal/keeper ./internal/match ./internal/proxy ./internal/relay ./internal/secret ./internal/source/helper
 
-# Tests that start machines, a few at a time.
+# Tests that start machines and boundaries, a few at a time.
 VMTIME ?= 12m
 vm-test:
-	CUTOUT=$(BIN)/cutout $(GO) test -trimpath -p 2 -timeout $(VMTIME) ./internal/vm/... ./test/e2e/...
+	CUTOUT=$(BIN)/cutout $(GO) test -trimpath -p 2 -timeout $(VMTIME) ./internal/vm/... ./test/boundary ./test/e2e/...
 
 # The corpus, one line for each probe; and of it the heart, sent to a real
 # cutout boundary in each of its ways. That needs root, for network namespaces.

@@ -93,7 +93,7 @@ func TestOrdinaryUser(t *testing.T) {
 		if slices.ContainsFunc(processNames, func(name string) bool { return seen[name].pid == 0 }) {
 			more := map[string]sight{}
 			stop := watch(more)
-			if out, said, err := run("run", "-m", "256m", "--secret", "TOKEN=exec:cat token@api.example.test", "--", "true"); err != nil {
+			if out, said, err := run("run", "-m", "256m", "--secret", "API_KEY@api.example.test", "--secret", "TOKEN=exec:cat token@api.example.test", "--", "true"); err != nil {
 				t.Fatalf("run: %v\n%s%s", err, out, said)
 			}
 			stop()
