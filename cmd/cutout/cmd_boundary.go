@@ -19,6 +19,7 @@ import (
 // boundaryOptions are the flags of cutout boundary.
 type boundaryOptions struct {
 	config.Boundary
+	workloadOptions
 	Dir     string
 	User    string
 	Tap     string
@@ -27,10 +28,6 @@ type boundaryOptions struct {
 	Listen  string
 	EnvFile string
 	CAFile  string
-	Timeout time.Duration
-	TTY     bool
-	NoTTY   bool
-	Quiet   bool
 }
 
 func (a *app) boundaryCommand() *cobra.Command {
@@ -65,6 +62,9 @@ placeholders, the variables that programs find certificates by, the addresses
 (CUTOUT_ADDRESS4 and the like), and the certificates. When --env-file is there
 the boundary is ready. Both are gone when it ends.
 
+--conf reads a file as cutout run does, but for what only a machine has: image,
+env, memory, cpus, volume, copy, no-snapshot and weak-cage.
+
 ` + rulesHelp + `
 
 ` + networkHelp + `
@@ -91,11 +91,15 @@ not found; 128+N when signal N ended it, or the boundary.`,
 				return term.WithHint(err, "write cutout boundary FLAG… -- CMD…")
 			}
 			o.Args = args
+			if err := o.configure(cmd.Flags()); err != nil {
+				return usageError{err}
+			}
 			return a.boundary(cmd.Context(), o)
 		},
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
+	o.bindConf(cmd)
 	bindBoundary(cmd, &o.Boundary)
 	bindPublish(cmd, &o.Published)
 	f.VarP(textFlag{&o.Dir, "DIR"}, "workdir", "w", "working directory of CMD (default yours)")
@@ -176,7 +180,7 @@ func (a *app) boundary(ctx context.Context, o boundaryOptions) error {
 	}
 	spec, err := o.Build(ctx, values)
 	if err != nil {
-		return relay.cause(usageError{err})
+		return relay.cause(usageError{o.places.Locate(err)})
 	}
 	for _, w := range spec.Warnings() {
 		notice(w)

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -22,16 +21,10 @@ import (
 // runOptions are the flags of cutout run.
 type runOptions struct {
 	config.Run
-	Image   string
-	Copies  []string
-	Timeout time.Duration
-	TTY     bool
-	NoTTY   bool
-	Quiet   bool
-	Boot    bool // not from a snapshot
-	Conf    string
-
-	places config.Places // in Conf
+	workloadOptions
+	Image  string
+	Copies []string
+	Boot   bool // not from a snapshot
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -98,8 +91,7 @@ not found; 128+N when signal N ended it.`,
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.SetInterspersed(false) // what follows IMAGE is the command's
-	f.Var(textFlag{&o.Conf, "FILE"}, "conf", "read what no flag says from a configuration in YAML")
-	cmd.MarkFlagFilename("conf", "yaml", "yml")
+	o.bindConf(cmd)
 	bindBoundary(cmd, &o.Boundary)
 	f.VarP(listFlag{&o.Env, "NAME[=VALUE]"}, "env", "e", "set a variable in the guest; without VALUE, to yours")
 	f.VarP(textFlag{&o.Dir, "DIR"}, "workdir", "w", "working directory in the guest")

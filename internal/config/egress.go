@@ -82,13 +82,16 @@ const maxLogin = 4 << 10
 // apply parses all of it.
 func (e Egress) apply(net *keeper.Net) error {
 	if e.Proxy == "" || e.Proxy == NoProxy {
-		for key, texts := range map[string][]string{"egress-proxy-auth": {e.Auth}, "egress-proxy-bypass": e.Bypass, "egress-proxy-dns": {}} {
-			if key == "egress-proxy-dns" && e.Names {
-				texts = []string{"true"}
-			}
-			if len(texts) > 0 && texts[0] != "" {
-				return In(key, texts[0], hinted("--"+key+" without a proxy", "name it with --egress-proxy URL"))
-			}
+		lacking := func(key, text string) error {
+			return In(key, text, hinted("--"+key+" without a proxy", "name it with --egress-proxy URL"))
+		}
+		switch {
+		case e.Auth != "":
+			return lacking("egress-proxy-auth", e.Auth)
+		case len(e.Bypass) > 0:
+			return lacking("egress-proxy-bypass", e.Bypass[0])
+		case e.Names:
+			return lacking("egress-proxy-dns", "true")
 		}
 		return nil
 	}

@@ -138,10 +138,14 @@ func (e Export) apply(spec *keeper.Spec) error {
 		spec.Metrics = at
 	}
 	if e.OTLP == "" {
-		for key, text := range map[string]string{"otlp-headers": e.Headers, "otlp-ca-cert": e.CA} {
-			if text != "" {
-				return In(key, text, hinted("--"+key+" without a collector", "name it with --otlp URL"))
-			}
+		lacking := func(key, text string) error {
+			return In(key, text, hinted("--"+key+" without a collector", "name it with --otlp URL"))
+		}
+		switch {
+		case e.Headers != "":
+			return lacking("otlp-headers", e.Headers)
+		case e.CA != "":
+			return lacking("otlp-ca-cert", e.CA)
 		}
 		return nil
 	}

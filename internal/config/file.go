@@ -1,8 +1,8 @@
 package config
 
 import (
-	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -78,59 +78,110 @@ type FileSecret struct {
 // was: it then replaces the key of its name, and of a secret or variable what
 // f says of that one under this word.
 func (f File) Merge(r *Run, given func(flag string) bool) {
-	for _, name := range keys(f.Secrets) {
-		f.Secrets[name].merge(name, &r.Rules)
-	}
-	if f.OnViolation != "" && !slices.ContainsFunc(r.OnViolation, func(s string) bool { return !strings.Contains(s, "=") }) {
-		r.OnViolation = append(r.OnViolation, string(f.OnViolation))
-	}
+	f.MergeBoundary(&r.Boundary, given)
 	for _, name := range keys(f.Env) {
 		if slices.ContainsFunc(r.Env, func(e string) bool { n, _, _ := strings.Cut(e, "="); return n == name }) {
 			continue
 		}
 		r.Env = append(r.Env, variable(name, f.Env[name]))
 	}
-	if len(r.Args) == 0 {
-		r.Args = f.Command
-	}
 	if f.CPUs != 0 && !given("cpus") {
 		r.CPUs = int(f.CPUs)
 	}
-	for flag, set := range map[string]struct {
-		to   *string
-		from text
-	}{
-		"workdir": {&r.Dir, f.Workdir}, "user": {&r.User, f.User}, "memory": {&r.Memory, f.Memory}, "tls-intercept": {&r.Intercept, f.Intercept},
-		"egress-proxy": {&r.Egress.Proxy, f.EgressProxy}, "egress-proxy-auth": {&r.Egress.Auth, f.EgressAuth},
-		"audit": {&r.Audit, f.Audit}, "metrics": {&r.Export.Metrics, f.Metrics},
-		"otlp": {&r.Export.OTLP, f.OTLP}, "otlp-headers": {&r.Export.Headers, f.OTLPHeaders}, "otlp-ca-cert": {&r.Export.CA, f.OTLPCA},
-	} {
-		if !given(flag) {
-			*set.to = cmp.Or(string(set.from), *set.to)
+	m := merger{given}
+	m.text("workdir", &r.Dir, f.Workdir)
+	m.text("user", &r.User, f.User)
+	m.text("memory", &r.Memory, f.Memory)
+	m.list("volume", &r.Volumes, f.Volume)
+	m.flag("weak-cage", &r.WeakCage, f.WeakCage)
+}
+
+// MergeBoundary is [File.Merge] of what a boundary without a machine has.
+func (f File) MergeBoundary(b *Boundary, given func(flag string) bool) {
+	for _, name := range keys(f.Secrets) {
+		f.Secrets[name].merge(name, &b.Rules)
+	}
+	if f.OnViolation != "" && !slices.ContainsFunc(b.OnViolation, func(s string) bool { return !strings.Contains(s, "=") }) {
+		b.OnViolation = append(b.OnViolation, string(f.OnViolation))
+	}
+	if len(b.Args) == 0 {
+		b.Args = f.Command
+	}
+	m := merger{given}
+	m.list("scrub", &b.Scrub, f.Scrub)
+	m.list("tls-no-verify-upstream-for", &b.NoVerify, f.NoVerify)
+	m.list("allow-shared-suffix", &b.AllowSharedSuffix, f.AllowSharedSuffix)
+	f.mergeProfile(&b.Network, given)
+	m.list("net-rule", &b.Network.Rules, f.NetRule)
+	m.list("publish", &b.Published, f.Publish)
+	m.list("net-rate", &b.Rates, f.Rates)
+	m.text("egress-proxy", &b.Egress.Proxy, f.EgressProxy)
+	m.text("egress-proxy-auth", &b.Egress.Auth, f.EgressAuth)
+	m.list("egress-proxy-bypass", &b.Egress.Bypass, f.EgressBypass)
+	m.flag("egress-proxy-dns", &b.Egress.Names, f.EgressNames)
+	m.list("connect-to", &b.ConnectTo, f.ConnectTo)
+	m.list("dns-nameserver", &b.Nameservers, f.Nameservers)
+	m.flag("dns-only-allowed", &b.OnlyAllowed, f.OnlyAllowed)
+	m.text("tls-intercept", &b.Intercept, f.Intercept)
+	m.list("tls-bypass", &b.Bypass, f.Bypass)
+	m.list("tls-upstream-ca-cert", &b.UpstreamCAs, f.UpstreamCAs)
+	m.list("tls-upstream-ca-cert-for", &b.UpstreamCAFor, f.UpstreamCAFor)
+	m.text("audit", &b.Audit, f.Audit)
+	m.text("metrics", &b.Export.Metrics, f.Metrics)
+	m.text("otlp", &b.Export.OTLP, f.OTLP)
+	m.text("otlp-headers", &b.Export.Headers, f.OTLPHeaders)
+	m.text("otlp-ca-cert", &b.Export.CA, f.OTLPCA)
+}
+
+// A merger sets what no flag has.
+type merger struct{ given func(flag string) bool }
+
+func (m merger) text(flag string, to *string, from text) {
+	if !m.given(flag) && from != "" {
+		*to = string(from)
+	}
+}
+
+func (m merger) list(flag string, to *[]string, from list) {
+	if !m.given(flag) && from != nil {
+		*to = from
+	}
+}
+
+func (m merger) flag(flag string, to *bool, from *bool) {
+	if !m.given(flag) && from != nil {
+		*to = *from
+	}
+}
+
+// NoMachine refuses what only a machine has.
+func (f File) NoMachine() error {
+	only := func(key, text string) error {
+		return In(key, text, hinted(key+": there is no machine here", "leave it out, or start one with cutout run"))
+	}
+	for _, name := range keys(f.Env) {
+		return only("env", variable(name, f.Env[name]))
+	}
+	for _, of := range []struct {
+		key   string
+		texts []string
+	}{{"image", one(f.Image)}, {"memory", one(f.Memory)}, {"volume", f.Volume}, {"copy", f.Copy}} {
+		if len(of.texts) > 0 {
+			return only(of.key, of.texts[0])
 		}
 	}
-	for flag, set := range map[string]struct {
-		to   *[]string
-		from list
-	}{
-		"scrub": {&r.Scrub, f.Scrub}, "tls-no-verify-upstream-for": {&r.NoVerify, f.NoVerify}, "allow-shared-suffix": {&r.AllowSharedSuffix, f.AllowSharedSuffix},
-		"volume": {&r.Volumes, f.Volume}, "publish": {&r.Published, f.Publish}, "net-rule": {&r.Network.Rules, f.NetRule}, "net-rate": {&r.Rates, f.Rates}, "egress-proxy-bypass": {&r.Egress.Bypass, f.EgressBypass}, "connect-to": {&r.ConnectTo, f.ConnectTo},
-		"dns-nameserver": {&r.Nameservers, f.Nameservers}, "tls-bypass": {&r.Bypass, f.Bypass},
-		"tls-upstream-ca-cert": {&r.UpstreamCAs, f.UpstreamCAs}, "tls-upstream-ca-cert-for": {&r.UpstreamCAFor, f.UpstreamCAFor},
-	} {
-		if !given(flag) && set.from != nil {
-			*set.to = set.from
+	if f.CPUs != 0 {
+		return only("cpus", strconv.Itoa(int(f.CPUs)))
+	}
+	for _, of := range []struct {
+		key string
+		set *bool
+	}{{"no-snapshot", f.NoSnapshot}, {"weak-cage", f.WeakCage}} {
+		if of.set != nil {
+			return only(of.key, strconv.FormatBool(*of.set))
 		}
 	}
-	for flag, set := range map[string]struct {
-		to   *bool
-		from *bool
-	}{"egress-proxy-dns": {&r.Egress.Names, f.EgressNames}, "dns-only-allowed": {&r.OnlyAllowed, f.OnlyAllowed}, "weak-cage": {&r.WeakCage, f.WeakCage}} {
-		if !given(flag) && set.from != nil {
-			*set.to = *set.from
-		}
-	}
-	f.mergeProfile(&r.Network, given)
+	return nil
 }
 
 // mergeProfile: --net, --no-net and the defaults exclude each other, so one
@@ -162,6 +213,14 @@ func (s FileSecret) flag(name string) string {
 	return name
 }
 
+// one is t as a list, empty if it is.
+func one(t text) []string {
+	if t == "" {
+		return nil
+	}
+	return []string{string(t)}
+}
+
 // merge writes the secret as flags would.
 func (s FileSecret) merge(name string, r *Rules) {
 	begins := func(texts []string, with string) bool {
@@ -177,12 +236,6 @@ func (s FileSecret) merge(name string, r *Rules) {
 		for _, t := range texts {
 			*to = append(*to, name+with+t)
 		}
-	}
-	one := func(t text) []string {
-		if t == "" {
-			return nil
-		}
-		return []string{string(t)}
 	}
 	add(&r.Placeholders, "=", one(s.Placeholder)...)
 	add(&r.Surfaces, "=", s.Surface...)

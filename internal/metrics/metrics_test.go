@@ -88,7 +88,7 @@ func TestText(t *testing.T) {
 		"cutout_audit_failed":                               0,
 		"cutout_otlp_events_total{result=dropped}":          6,
 	} {
-		if got, ok := series1(all, series); !ok || got != want {
+		if got, ok := valueOf(all, series); !ok || got != want {
 			t.Errorf("%s is %v, want %v", series, got, want)
 		}
 	}
@@ -99,8 +99,8 @@ func TestText(t *testing.T) {
 	}
 }
 
-// series1 is the value of one series, NAME{LABEL=VALUE,…}.
-func series1(all map[string]*dto.MetricFamily, series string) (float64, bool) {
+// valueOf is the value of one series, NAME{LABEL=VALUE,…}.
+func valueOf(all map[string]*dto.MetricFamily, series string) (float64, bool) {
 	name, labels, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
 	for _, m := range all[name].GetMetric() {
 		var has []string
@@ -135,7 +135,7 @@ func TestBounded(t *testing.T) {
 	for _, m := range all["cutout_limits_total"].Metric {
 		total += m.Counter.GetValue()
 	}
-	if got, _ := series1(all, "cutout_refusals_total{reason=other}"); got != events || total != events {
+	if got, _ := valueOf(all, "cutout_refusals_total{reason=other}"); got != events || total != events {
 		t.Errorf("%v refusals, %v limits", got, total)
 	}
 }
