@@ -31,8 +31,9 @@ var h2Errors = map[uint32]struct {
 }
 
 // An h2Guest is the guest's side of an HTTP/2 connection. It follows the
-// frames that net/http writes and reports the error codes in them: net/http
-// tells nobody else of them.
+// frames that net/http writes and reports the error codes in them, of which
+// net/http tells nobody else. What it cannot write, since the guest does not
+// read, is not reported.
 type h2Guest struct {
 	net.Conn
 	report func(code uint32)
@@ -84,7 +85,9 @@ func (g *h2Guest) whole() {
 	g.n = 0
 }
 
-// h2Refused records what net/http refused with an error code.
+// h2Refused records what net/http refused with an error code. Among it are
+// trailers that come when their request has been refused, which net/http takes
+// for an error of the guest's.
 func (s *session) h2Refused(code uint32) {
 	e, ok := h2Errors[code]
 	if !ok {

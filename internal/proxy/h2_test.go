@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -121,6 +122,31 @@ func TestStreamErrors(t *testing.T) {
 				t.Errorf("the event says %q of %q", e.Detail, e.Host)
 			}
 		})
+	}
+}
+
+// When the server has gone before the guest's first byte, the guest learns of it
+// with the first.
+func TestCloseMirroredEarly(t *testing.T) {
+	w := newWorld(t, "h2")
+	conn := w.dialTLS()
+	w.good.Close()
+	time.Sleep(200 * time.Millisecond) // until that is known here
+	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	io.WriteString(conn, http2.ClientPreface)
+	f := http2.NewFramer(conn, conn)
+	f.WriteSettings()
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			t.Fatalf("no GOAWAY: %v", err)
+		}
+		if g, ok := frame.(*http2.GoAwayFrame); ok {
+			if g.ErrCode != http2.ErrCodeNo {
+				t.Errorf("GOAWAY says %v", g.ErrCode)
+			}
+			return
+		}
 	}
 }
 

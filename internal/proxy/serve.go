@@ -156,7 +156,9 @@ func (s *session) serve(guest net.Conn) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(s.frames != nil)
 	protocols.SetUnencryptedHTTP2(s.frames == nil)
-	srv := &http.Server{
+	var late sync.Once
+	var srv *http.Server
+	srv = &http.Server{
 		Handler:           s,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headWait,
@@ -166,6 +168,11 @@ func (s *session) serve(guest net.Conn) {
 		BaseContext:       func(net.Listener) context.Context { return s.ctx },
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {
+			case http.StateActive:
+				// Before the guest's preface there was nobody to tell.
+				if s.frames == nil && s.gone() {
+					late.Do(func() { go srv.Shutdown(s.ctx) })
+				}
 			case http.StateClosed:
 				close(s.ended)
 				l.Close()
@@ -287,7 +294,8 @@ func hostPort(name hostname.Name, port uint16) string {
 	return string(name) + ":" + strconv.Itoa(int(port))
 }
 
-// serveHTTP2 is serve for HTTP/2.
+// serveHTTP2 is serve for HTTP/2. With which cipher the guest speaks it in
+// TLS 1.2 is not looked at, as RFC 9113 §9.2.2 permits: it does so here alone.
 func (s *session) serveHTTP2(guest net.Conn) {
 	s.serve(&h2Guest{Conn: guest, report: s.h2Refused})
 }

@@ -7,18 +7,14 @@ import (
 	"crypto/x509"
 	"math/big"
 	"net"
-	"sync"
 	"time"
 )
 
-// writeRecord writes text, which holds a value, to conn and leaves no copy of
-// it in memory of crypto/tls.
+// writeRecord writes text, which holds a value and fits into a slot, to conn.
+// It leaves no copy of it in memory of crypto/tls, unless the goroutine is moved
+// to another processor at the wrong moment: then the collector erases it.
 func writeRecord(conn net.Conn, text []byte) (err error) {
-	z, err := zeros()
-	if err != nil {
-		return err
-	}
-	if err := z.grow(len(text)); err != nil {
+	if err := growRecords(len(text)); err != nil {
 		return err
 	}
 	erasing(func() { _, err = conn.Write(text) })
@@ -31,21 +27,32 @@ func writeRecord(conn net.Conn, text []byte) (err error) {
 // in it until the collector comes. They are pooled, and the pool gives a
 // processor what it was given back last: what a record of zeros, over a
 // connection that leads nowhere, has just made long enough.
-type zeroWriter struct {
-	mu   sync.Mutex
-	conn *tls.Conn
-	text [slotSize]byte
-}
+type zeroWriter struct{ conn *tls.Conn }
 
-func (z *zeroWriter) grow(n int) error {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	_, err := z.conn.Write(z.text[:min(n, slotSize)])
+var (
+	zeros [slotSize]byte
+	// zeroWriters are those that nobody uses; there are as many as processors.
+	// None is waited for, since who waits is moved.
+	zeroWriters = make(chan *zeroWriter, slots)
+)
+
+// growRecords makes the buffer that the pool gives next hold n bytes.
+func growRecords(n int) (err error) {
+	var z *zeroWriter
+	select {
+	case z = <-zeroWriters:
+	default:
+		if z, err = newZeroWriter(); err != nil {
+			return err
+		}
+	}
+	_, err = z.conn.Write(zeros[:n])
+	select {
+	case zeroWriters <- z:
+	default:
+	}
 	return err
 }
-
-// zeros is the process's only one.
-var zeros = sync.OnceValues(newZeroWriter)
 
 func newZeroWriter() (*zeroWriter, error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
@@ -53,7 +60,8 @@ func newZeroWriter() (*zeroWriter, error) {
 		return nil, err
 	}
 	const name = "nowhere.invalid" // RFC 6761 §6.4
-	cert := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	now := time.Unix(0, 0)         // whatever the time of day does
+	cert := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: now, NotAfter: now, IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, cert, cert, public, private)
 	if err != nil {
 		return nil, err
@@ -77,7 +85,7 @@ func newZeroWriter() (*zeroWriter, error) {
 	}()
 	way := &nowhere{Conn: near}
 	z := &zeroWriter{conn: tls.Client(way, &tls.Config{
-		RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS13,
+		RootCAs: roots, ServerName: name, Time: func() time.Time { return now }, MinVersion: tls.VersionTLS13,
 		DynamicRecordSizingDisabled: true, // a slot is one record
 	})}
 	if err := z.conn.Handshake(); err != nil {
