@@ -82,6 +82,12 @@ func (o *boundaryOptions) configure(flags *pflag.FlagSet) error {
 		file.Command, file.Workdir, file.User = nil, "", ""
 		o.TTY, o.NoTTY = o.TTY && flags.Changed("tty"), o.NoTTY && flags.Changed("no-tty")
 	}
+	// In a machine it would be the guest's.
+	if file.User != "" || file.Command != nil && len(o.Args) == 0 {
+		if err := o.places.Own("says what is run here"); err != nil {
+			return err
+		}
+	}
 	file.MergeBoundary(&o.Boundary, flags.Changed)
 	if !flags.Changed("workdir") {
 		o.Dir = string(file.Workdir)

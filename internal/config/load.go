@@ -62,12 +62,11 @@ func LoadFile(path string) (File, Text, Places, error) {
 		}
 		return File{}, whole, places, err
 	}
-	places.at = at
-	if file.runs() && !ownFile(info) {
-		return File{}, whole, places, hinted(fmt.Sprintf("%s is not yours alone to write, and has a command run for a value", path),
-			"read it, and then copy it or make it yours: what it says is run with your rights")
+	places.at, places.own = at, ownFile(info)
+	if file.runs() {
+		err = places.Own("has a command run for a value")
 	}
-	return file, whole, places, nil
+	return file, whole, places, err
 }
 
 // ownFile reports whether nobody but the caller and root can write the file.

@@ -43,6 +43,17 @@ func each(key string, texts []string, parse func(text string) error) error {
 type Places struct {
 	path string
 	at   map[origin]*token.Position
+	own  bool // nobody but the caller and root can write it
+}
+
+// Own refuses a file that does something with the caller's rights, unless it
+// is the caller's own.
+func (p Places) Own(what string) error {
+	if p.own {
+		return nil
+	}
+	return hinted(fmt.Sprintf("%s is not yours alone to write, and %s", p.path, what),
+		"read it, and then copy it or make it yours: what it says is run with your rights")
 }
 
 // Locate puts line and column before an error about a text of the file.

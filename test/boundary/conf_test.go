@@ -1,6 +1,9 @@
+//go:build linux
+
 package boundary
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -51,6 +54,29 @@ quiet: true
 		key, _, _ := strings.Cut(line, ":")
 		if out, said, code := run("command: ['true']\n" + line + "\n"); code != 125 || out != "" || !strings.Contains(said, "cutout.yaml:2:") || !strings.Contains(said, key+": there is no machine here") {
 			t.Errorf("%s: exit status %d, %q, %q", line, code, out, said)
+		}
+	}
+	// What a stranger may have written is not run on this machine.
+	for _, tt := range []struct {
+		text string
+		args []string
+		code int
+	}{
+		{"command: [touch, ran]\n", nil, 125},
+		{"user: '1'\n", []string{"--", "true"}, 125},
+		{"command: [touch, ran]\n", []string{"--", "true"}, 0},
+	} {
+		conf := filepath.Join(p.dir, "strange.yaml")
+		if err := errors.Join(os.WriteFile(conf, []byte(tt.text), 0o644), os.Chmod(conf, 0o646)); err != nil {
+			t.Fatal(err)
+		}
+		cmd := p.command(append([]string{"boundary", "--conf", conf}, tt.args...)...)
+		said, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != tt.code || tt.code != 0 && !strings.Contains(string(said), "not yours alone to write") {
+			t.Errorf("a stranger's %q with %q: %v, %s", tt.text, tt.args, err, said)
+		}
+		if _, err := os.Stat(filepath.Join(p.dir, "ran")); err == nil {
+			t.Errorf("a stranger's %q with %q was run", tt.text, tt.args)
 		}
 	}
 	if _, said, code := run("memory: " + p.value + "\nsecrets: {API_KEY: {hosts: [api.example.test]}}\n"); code != 125 || strings.Contains(said, p.value) {
