@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cutoutdev/cutout/internal/keeper"
 	"github.com/cutoutdev/cutout/internal/testnet"
 )
 
@@ -47,7 +48,7 @@ func runLibrary() (clean bool, err error) {
 	}
 	cmd := exec.Command("/proc/self/exe", strconv.Itoa(len(value)), u.Addr().String(), roots, dir)
 	cmd.Args[0] = libraryName
-	cmd.Env = []string{"GODEBUG=clobberfree=1"} // which is linked into cutout
+	cmd.Env = []string{keeper.RuntimeSettings}
 	cmd.ExtraFiles = []*os.File{r}
 	cmd.Stderr = os.Stderr
 	in, err1 := cmd.StdinPipe()

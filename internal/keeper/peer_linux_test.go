@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if os.Args[0] == Arg0 {
 		crash()
 	}
+	if os.Getenv(settingsEnv) != "" {
+		os.Exit(saySettings())
+	}
 	if path := os.Getenv(dialAsEnv); path != "" {
 		os.Exit(dialAndRead(path))
 	}

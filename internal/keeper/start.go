@@ -16,6 +16,13 @@ import (
 // Arg0 is the name under which a keeper is re-executed; see [Main].
 const Arg0 = "cutout-keeper"
 
+// RuntimeSettings are all of a keeper's environment. The Go runtime overwrites
+// memory that it frees, the last place in which a copy of a value could outlive
+// its request, and interrupts no goroutine by a signal: the kernel would save
+// the registers through which a value or an answer is just being copied in a
+// frame that stays.
+const RuntimeSettings = "GODEBUG=clobberfree=1,asyncpreemptoff=1"
+
 // A Sandbox is a running sandbox, held by the process that started it: it
 // ends when that process does.
 type Sandbox struct {
@@ -61,7 +68,7 @@ func Start(ctx context.Context, spec Spec, files Files, tell func(Message)) (*Sa
 	cmd := &exec.Cmd{
 		Path:       self,
 		Args:       []string{Arg0},
-		Env:        []string{}, // nothing of the caller's
+		Env:        []string{RuntimeSettings}, // nothing of the caller's
 		Dir:        "/",
 		Stderr:     log,                                                         // a crash report; it prints no memory
 		ExtraFiles: []*os.File{theirs, files.Values, files.Link, files.Metrics}, // nil leaves a number free

@@ -17,8 +17,8 @@ const (
 
 // A tidier erases what requests with a value may have left in memory that is
 // no longer used: old record buffers of crypto/tls, read buffers of closed
-// connections. The program is linked so that a collection overwrites what it
-// frees; in an idle process none would come for two minutes.
+// connections. A keeper's runtime overwrites what it frees; in an idle process
+// no collection would come for two minutes.
 type tidier struct {
 	due   atomic.Bool // a value was written or met since the last time
 	late  atomic.Bool // once more, for what lingers

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cutoutdev/cutout/internal/keeper"
 )
 
 // A family is every process that this test has started, directly or not, as
@@ -214,18 +216,19 @@ func checkSights(t *testing.T, seen map[string]sight) {
 		t.Fatal(err)
 	}
 	const none = "0000000000000000"
+	const users = "its user's, without what is secret"
 	for _, who := range []struct {
 		name     string
-		environ  bool   // has an environment, its user's without what is secret
+		environ  string // its environment
 		private  bool   // holds or has held a value
 		filtered string // the mode of its filter of system calls
 		confined bool   // gains no privileges
 		apart    bool   // has no network
 	}{
-		{name: cliProcess, environ: true, private: true, filtered: "0"},
-		{name: helperProcess, environ: true, filtered: "0"}, // dies early, or becomes:
-		{name: refreshProcess, environ: true, private: true, filtered: "0"},
-		{name: keeperProcess, private: true, confined: true, filtered: "2"},
+		{name: cliProcess, environ: users, private: true, filtered: "0"},
+		{name: helperProcess, environ: users, filtered: "0"}, // dies early, or becomes:
+		{name: refreshProcess, environ: users, private: true, filtered: "0"},
+		{name: keeperProcess, environ: keeper.RuntimeSettings + "\x00", private: true, confined: true, filtered: "2"},
 		{name: launcherProcess, confined: true, filtered: "0"},
 		{name: cageProcess, confined: true},
 		{name: machineProcess, confined: true, filtered: "2", apart: true},
@@ -235,7 +238,7 @@ func checkSights(t *testing.T, seen map[string]sight) {
 			t.Errorf("%s was not seen", who.name)
 			continue
 		}
-		if (s.environ != "") != who.environ {
+		if who.environ == users && s.environ == "" || who.environ != users && s.environ != who.environ {
 			t.Errorf("%s has the environment %q", who.name, s.environ)
 		}
 		if who.private && !s.private {
