@@ -61,14 +61,15 @@ type coalescer struct {
 func (c *coalescer) take(e Event, later func()) bool {
 	k := kind{e.Event, e.Reason}
 	a := c.allowances[k]
+	now := time.Now() // and not the event's time of day, which may jump
 	if a == nil {
-		a = &allowance{tokens: burst, filled: e.Time}
+		a = &allowance{tokens: burst, filled: now}
 		if c.allowances == nil {
 			c.allowances, c.held = make(map[kind]*allowance), make(map[Event]Event)
 		}
 		c.allowances[k] = a // as many as there are reasons
 	}
-	if a.spend(e.Time) {
+	if a.spend(now) {
 		return false
 	}
 	c.hold(e)

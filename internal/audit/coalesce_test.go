@@ -140,3 +140,31 @@ func TestHeldIsWritten(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// TestEndIsLast: what is held when a sandbox ends is told before its end, which
+// is the log's last line, or it would not verify as whole.
+func TestEndIsLast(t *testing.T) {
+	all := written(t, func(l *Log) {
+		for range 2 * burst {
+			l.Append(Event{Event: Denied, Reason: policy.AddressDenied})
+		}
+		l.Append(Event{Event: Lifecycle, Detail: Ended})
+	})
+	if last := all[len(all)-1]; last.Detail != Ended || total(all) != 2*burst+1 {
+		t.Errorf("the last of %d events is %+v", total(all), last)
+	}
+}
+
+// TestClockJump: events are bounded by time that passes, not by the time of
+// day.
+func TestClockJump(t *testing.T) {
+	now := time.Now()
+	all := written(t, func(l *Log) {
+		for _, at := range []time.Time{now.AddDate(1, 0, 0), now.AddDate(-1, 0, 0), now} {
+			l.Append(Event{Time: at, Event: Denied, Reason: policy.AddressDenied})
+		}
+	})
+	if len(all) != 3 {
+		t.Errorf("%d lines for three events", len(all))
+	}
+}

@@ -95,6 +95,9 @@ func (l *Log) Append(e Event) error {
 	if e.coalesced() && l.bounds.take(e, l.flush) {
 		return nil
 	}
+	if e.Event == Lifecycle { // what came before a step is told before it, and nothing after the end
+		l.release()
+	}
 	return l.write(e)
 }
 
