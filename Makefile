@@ -42,7 +42,7 @@ UNRACED := TestBodyMemory|TestDownloadMemory|TestRoom|TestMemory|TestSessionMemo
 UNRACED := $(UNRACED)|TestBodySizes|TestLargeBodies|TestSocketLargeMessage|TestBomb|TestHiddenBomb
 UNRACED := $(UNRACED)|TestCodedAnswer|TestBodyCodingRefused|TestUnscannable|TestMatrix
 UNRACED := $(UNRACED)|TestTooManyLinks|TestEstimate|TestSparse|TestTrust
-UNRACED := $(UNRACED)|TestNextRandom|TestWrapped|TestRecordBuffers|TestRuntimeSettings|TestBodies|TestLookup|TestUnansweredRequests
+UNRACED := $(UNRACED)|TestNext|TestNextRandom|TestWrapped|TestRecordBuffers|TestRuntimeSettings|TestBodies|TestLookup|TestUnansweredRequests
 UNRACED := ^($(UNRACED)|TestScripts|TestDocumentedCommands)$$
 # The longest comes first, and the others beside it.
 unit:

@@ -96,7 +96,9 @@ func (l *Log) Append(e Event) error {
 		return nil
 	}
 	if e.Event == Lifecycle { // what came before a step is told before it, and nothing after the end
-		l.release()
+		if l.release(); l.failed != nil {
+			return l.failed
+		}
 	}
 	return l.write(e)
 }

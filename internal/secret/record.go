@@ -46,12 +46,14 @@ func growRecords(n int) (err error) {
 			return err
 		}
 	}
-	_, err = z.conn.Write(zeros[:n])
+	if _, err = z.conn.Write(zeros[:n]); err != nil {
+		return err
+	}
 	select {
 	case zeroWriters <- z:
 	default:
 	}
-	return err
+	return nil
 }
 
 func newZeroWriter() (*zeroWriter, error) {
