@@ -69,13 +69,8 @@ func (r *relay) handle(sig syscall.Signal) {
 	if asking {
 		r.asks++
 	}
-	switch {
-	case r.proc != nil && (!asking || r.asks < patienceWithGuest):
-		if r.proc.Signal(signalName(sig)) == nil {
-			return
-		}
-		fallthrough
-	case asking:
+	passed := r.proc != nil && (!asking || r.asks < patienceWithGuest) && r.proc.Signal(signalName(sig)) == nil
+	if asking && !passed {
 		r.cancel(&exitError{128 + int(sig), nil})
 	}
 }

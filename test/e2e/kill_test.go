@@ -250,6 +250,9 @@ func (s *scene) aftermath(victim string) {
 	case code != 125 || !strings.Contains(said, "cutout: "):
 		t.Errorf("exit status %d, %q", code, said)
 	}
+	if strings.Contains(said, "powered off") {
+		t.Error("nobody has powered the machine off")
+	}
 	eventually(t, 20*time.Second, s.family.left)
 	if !strings.Contains(victim, cli) { // which would clean up
 		if err := checkClean(s.home); err != nil {

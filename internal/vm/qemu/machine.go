@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cutoutdev/cutout/internal/vm"
 	"github.com/cutoutdev/cutout/internal/vm/cage"
@@ -148,8 +149,13 @@ func (m *Machine) start(ctx context.Context, q *Install, argv []string, state *o
 	m.monitor = newMonitor(ours[0])
 	go m.wait()
 	if err := m.monitor.negotiate(ctx); err != nil {
+		select {
+		case <-m.done: // what it says of its own end explains more
+		case <-ctx.Done():
+		case <-time.After(dying):
+		}
 		m.Kill()
-		if werr := m.Wait(); errors.Is(werr, ErrNoMemory) || errors.Is(werr, ErrAccel) || ctx.Err() == nil {
+		if werr := m.Wait(); errors.Is(werr, ErrNoMemory) || errors.Is(werr, ErrAccel) || werr != nil && ctx.Err() == nil {
 			return werr
 		}
 		return err
