@@ -75,18 +75,19 @@ func (o *boundaryOptions) configure(flags *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
+	if o.Conf != "" {
+		// A variable, a directory or a command that in a machine would be the
+		// guest's runs programs here.
+		if err := o.places.Own("says what programs of this machine are given"); err != nil {
+			return err
+		}
+	}
 	if err := file.NoMachine(); err != nil {
 		return o.places.Locate(err)
 	}
 	if o.Tap != "" || o.Unix != "" || o.Listen != "" { // in the place of a command
 		file.Command, file.Workdir, file.User = nil, "", ""
 		o.TTY, o.NoTTY = o.TTY && flags.Changed("tty"), o.NoTTY && flags.Changed("no-tty")
-	}
-	// In a machine it would be the guest's.
-	if file.User != "" || file.Command != nil && len(o.Args) == 0 {
-		if err := o.places.Own("says what is run here"); err != nil {
-			return err
-		}
 	}
 	file.MergeBoundary(&o.Boundary, flags.Changed)
 	if !flags.Changed("workdir") {

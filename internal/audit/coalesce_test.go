@@ -149,6 +149,10 @@ func TestEndIsLast(t *testing.T) {
 			l.Append(Event{Event: Denied, Reason: policy.AddressDenied})
 		}
 		l.Append(Event{Event: Lifecycle, Detail: Ended})
+		l.cfg.Observe = nil
+		if err := l.Append(Event{Event: Substituted}); err == nil {
+			t.Error("something came after the end")
+		}
 	})
 	if last := all[len(all)-1]; last.Detail != Ended || total(all) != 2*burst+1 {
 		t.Errorf("the last of %d events is %+v", total(all), last)

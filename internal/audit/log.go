@@ -46,6 +46,7 @@ type Log struct {
 
 	mu     sync.Mutex
 	file   *os.File // nil once closed
+	ended  bool     // the last line is there
 	size   int64    // of file
 	lines  int      // of all files, those that are gone too
 	head   [sha256.Size]byte
@@ -89,7 +90,7 @@ func (l *Log) Append(e Event) error {
 	switch {
 	case l.failed != nil:
 		return l.failed
-	case l.file == nil:
+	case l.file == nil || l.ended:
 		return errors.New("audit log is closed")
 	}
 	if e.coalesced() && l.bounds.take(e, l.flush) {
@@ -99,6 +100,7 @@ func (l *Log) Append(e Event) error {
 		if l.release(); l.failed != nil {
 			return l.failed
 		}
+		l.ended = e.Detail == Ended
 	}
 	return l.write(e)
 }

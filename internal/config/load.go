@@ -72,7 +72,7 @@ func LoadFile(path string) (File, Text, Places, error) {
 // ownFile reports whether nobody but the caller and root can write the file.
 func ownFile(info os.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&0o002 == 0
+	return ok && int(stat.Uid) == os.Geteuid() && info.Mode().Perm()&0o022 == 0
 }
 
 // readFile reads the text of a file, and where its texts stand. Its errors

@@ -100,11 +100,13 @@ func TestStrangersFile(t *testing.T) {
 	if _, _, _, err := LoadFile(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, 0o646); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, _, err := LoadFile(path); err == nil || !strings.Contains(err.Error(), "not yours alone") {
-		t.Errorf("everybody can write it: got %v", err)
+	for _, mode := range []os.FileMode{0o646, 0o664} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := LoadFile(path); err == nil || !strings.Contains(err.Error(), "not yours alone") {
+			t.Errorf("others can write it, %v: got %v", mode, err)
+		}
 	}
 	os.Chmod(path, 0o644)
 	if os.Geteuid() != 0 {

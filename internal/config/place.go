@@ -53,7 +53,7 @@ func (p Places) Own(what string) error {
 		return nil
 	}
 	return hinted(fmt.Sprintf("%s is not yours alone to write, and %s", p.path, what),
-		"read it, and then copy it or make it yours: what it says is run with your rights")
+		"what it says is run with your rights: read it, and then copy it, or make it yours with chmod go-w")
 }
 
 // Locate puts line and column before an error about a text of the file.

@@ -31,8 +31,8 @@ type zeroWriter struct{ conn *tls.Conn }
 
 var (
 	zeros [slotSize]byte
-	// zeroWriters are those that nobody uses; there are as many as processors.
-	// None is waited for, since who waits is moved.
+	// zeroWriters are those that nobody uses. None is waited for: who waits is
+	// moved.
 	zeroWriters = make(chan *zeroWriter, slots)
 )
 

@@ -56,23 +56,27 @@ quiet: true
 			t.Errorf("%s: exit status %d, %q, %q", line, code, out, said)
 		}
 	}
-	// What a stranger may have written is not run on this machine.
+	// What a stranger may have written gives nothing to programs of this
+	// machine: no command, and no variable or directory by which another would
+	// run what he likes.
 	for _, tt := range []struct {
 		text string
 		args []string
-		code int
 	}{
-		{"command: [touch, ran]\n", nil, 125},
-		{"user: '1'\n", []string{"--", "true"}, 125},
-		{"command: [touch, ran]\n", []string{"--", "true"}, 0},
+		{"command: [touch, ran]\n", nil},
+		{"user: '1'\n", []string{"--", "true"}},
+		{"workdir: /tmp\n", []string{"--", "./agent"}},
+		{"secrets: {BASH_ENV: {source: env:API_KEY, hosts: [api.example.test], placeholder: " + p.dir + "/touch}}\n", []string{"--", "bash", "-c", "true"}},
+		{"secrets: {PATH: {source: env:API_KEY, hosts: [api.example.test], placeholder: " + p.dir + "}}\n", []string{"--unix", "vm.sock", "--env-file", "ran"}},
 	} {
 		conf := filepath.Join(p.dir, "strange.yaml")
-		if err := errors.Join(os.WriteFile(conf, []byte(tt.text), 0o644), os.Chmod(conf, 0o646)); err != nil {
+		if err := errors.Join(os.WriteFile(conf, []byte(tt.text), 0o644), os.Chmod(conf, 0o646),
+			os.WriteFile(filepath.Join(p.dir, "touch"), []byte("touch "+p.dir+"/ran\n"), 0o755)); err != nil {
 			t.Fatal(err)
 		}
 		cmd := p.command(append([]string{"boundary", "--conf", conf}, tt.args...)...)
 		said, err := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != tt.code || tt.code != 0 && !strings.Contains(string(said), "not yours alone to write") {
+		if cmd.ProcessState.ExitCode() != 125 || !strings.Contains(string(said), "not yours alone to write") {
 			t.Errorf("a stranger's %q with %q: %v, %s", tt.text, tt.args, err, said)
 		}
 		if _, err := os.Stat(filepath.Join(p.dir, "ran")); err == nil {
