@@ -115,7 +115,9 @@ func TestOrdinaryUser(t *testing.T) {
 	if reqs := w.upstreams["API"].Requests(); len(reqs) != 1 || reqs[0].Header.Get("Authorization") != "Bearer "+value {
 		t.Errorf("the server received %d requests", len(reqs))
 	}
-	if out, said, err := run("audit", "latest"); err != nil || !strings.Contains(out, "substituted API_KEY header GET api.example.test/ok") {
+	_, rest, _ := strings.Cut(said, "audit log ")
+	id, _, _ := strings.Cut(rest, ":")
+	if out, said, err := run("audit", id); err != nil || !strings.Contains(out, "substituted API_KEY header GET api.example.test/ok") {
 		t.Errorf("audit: %v\n%s%s", err, out, said)
 	}
 	for _, args := range [][]string{{"image", "import", "mine", bin}, {"image", "ls"}, {"image", "rm", "mine"}} {
